@@ -1,0 +1,111 @@
+"""Few-shot tasks, drawn on the device that holds the images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from .images import ImageClasses
+
+Batch = tuple[Tensor, Tensor]  # (images, labels)
+Episode = tuple[Batch, Batch]  # (support, query)
+
+
+class TaskSampler:
+    """Draws N-way K-shot episodes from an `ImageClasses`.
+
+    An episode is ``(support, query)``, each of them ``(images, labels)``: images (n, C, H, W) float32 in [0, 1],
+    labels (n,) int64 in 0 … ways - 1, class by class; n is ways·shots for the support and ways·queries for the
+    query set. Classes, and images within a class, are drawn without replacement; support and query share no image.
+
+    Episodes come from a generator that starts at ``seed``, on the device of the images: the same seed on the same
+    kind of device gives the same episodes.
+
+    Args:
+        data: where to draw from.
+        ways: classes per episode.
+        shots: support images per class.
+        queries: query images per class.
+        tasks_per_batch: episodes in one meta-batch.
+        seed: start of the stream of episodes.
+        rotations: also use every class turned by 90, 180 and 270 degrees, as three further classes (Omniglot).
+
+    Raises:
+        ValueError: if there are fewer classes than ways, or a class has fewer than shots + queries images.
+    """
+
+    def __init__(
+        self,
+        data: ImageClasses,
+        ways: int = 5,
+        shots: int = 1,
+        queries: int = 15,
+        tasks_per_batch: int = 4,
+        seed: int = 0,
+        rotations: bool = False,
+    ) -> None:
+        sizes = {"ways": ways, "shots": shots, "queries": queries, "tasks_per_batch": tasks_per_batch}
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        self.data = data.with_rotations() if rotations else data
+        self.ways, self.shots, self.queries = ways, shots, queries
+        self.tasks_per_batch, self.seed, self.rotations = tasks_per_batch, seed, rotations
+        self._check_sizes()
+        self._first = self.data.counts.cumsum(0) - self.data.counts  # (classes,) row of each class's first image
+        self._generator = self._new_generator()
+
+    def _check_sizes(self) -> None:
+        names, counts = self.data.names, self.data.counts
+        if self.ways > len(names):
+            raise ValueError(f"{self.ways}-way episodes need {self.ways} classes; there are {len(names)}")
+        needed, smallest = self.shots + self.queries, int(counts.argmin())
+        if counts[smallest] < needed:
+            raise ValueError(
+                f"class {names[smallest]!r} has {int(counts[smallest])} images; "
+                f"{self.shots} shots + {self.queries} queries need {needed}"
+            )
+
+    def _new_generator(self) -> torch.Generator:
+        return torch.Generator(self.data.images.device).manual_seed(self.seed)
+
+    def draw(self, generator: torch.Generator, tasks: int) -> Tensor:
+        """(tasks, ways, shots + queries) int64: rows of ``data.images``, distinct within a task."""
+        data, device = self.data, self.data.images.device
+        keys = torch.rand(tasks, len(data.names), generator=generator, device=device)
+        classes = keys.topk(self.ways).indices  # (tasks, ways)
+        slots = torch.arange(int(data.counts.max()), device=device)
+        keys = torch.rand(tasks, self.ways, len(slots), generator=generator, device=device)
+        keys = keys.masked_fill(slots >= data.counts[classes].unsqueeze(-1), -1)  # smaller classes have fewer slots
+        chosen = keys.topk(self.shots + self.queries).indices  # (tasks, ways, shots + queries)
+        return self._first[classes].unsqueeze(-1) + chosen
+
+    def _episode(self, rows: Tensor) -> Episode:
+        return self._batch(rows[:, : self.shots]), self._batch(rows[:, self.shots :])
+
+    def _batch(self, rows: Tensor) -> Batch:
+        labels = torch.arange(self.ways, device=rows.device).repeat_interleave(rows.shape[1])
+        return self.data.images[rows.flatten()].float() / 255, labels
+
+    def sample(self) -> list[Episode]:
+        """The next meta-batch of the stream: ``tasks_per_batch`` episodes."""
+        return [self._episode(rows) for rows in self.draw(self._generator, self.tasks_per_batch)]
+
+    def episodes(self, count: int) -> Iterator[Episode]:
+        """The first ``count`` episodes after the seed, always the same ones; `sample` is not disturbed.
+
+        Used for evaluation: methods that are compared see the same tasks.
+        """
+        generator = self._new_generator()
+        for _ in range(count):
+            yield self._episode(self.draw(generator, 1)[0])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Where the stream of `sample` stands."""
+        return {"generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue the stream of `sample` from a `state_dict`."""
+        self._generator.set_state(state["generator"])
