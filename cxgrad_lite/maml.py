@@ -138,7 +138,7 @@ class MAML(nn.Module):
             grads = torch.autograd.grad(
                 loss, list(theta.values()), create_graph=meta and self.second_order, retain_graph=meta
             )
-        return loss, dict(zip(theta, grads))
+        return loss, dict(zip(theta, grads, strict=True))
 
     @overload
     def adapt(self, support: Batch, trace: Literal[False] = False) -> Theta: ...

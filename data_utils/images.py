@@ -37,14 +37,12 @@ class ImageClasses:
             raise ValueError(f"{len(self.images)} images need as many labels, not {tuple(self.labels.shape)}")
         present, _ = torch.unique_consecutive(self.labels, return_counts=True)
         if present.tolist() != list(range(len(self.names))):
-            raise ValueError(
-                f"labels must be ascending and cover 0 … {len(self.names) - 1}, one number per class name"
-            )
+            raise ValueError(f"labels must be ascending and cover 0 … {len(self.names) - 1}, one number per class name")
 
     @classmethod
     def from_groups(cls, groups: Iterable[tuple[str, Tensor]]) -> ImageClasses:
         """Build from (class name, (n, C, H, W) uint8 images) pairs; classes may differ in size."""
-        names, stacks = zip(*groups)
+        names, stacks = zip(*groups, strict=True)
         counts = torch.tensor([len(stack) for stack in stacks])
         return cls(torch.cat(stacks), torch.arange(len(names)).repeat_interleave(counts), names)
 

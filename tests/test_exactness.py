@@ -188,5 +188,8 @@ def test_last_context_of_the_official_case() -> None:
     assert context is not None
     assert_close(context.norm(), 0.0005736476659970345, "|c|")
     gamma = method.generator(context)
-    assert_close(gamma.round(decimals=10), torch.tensor([1.2679012498, 0.3197154983, 0.1005942139, 0.1390126616],
-                                                        dtype=torch.float64), "gamma")
+    assert_close(
+        gamma.round(decimals=10),
+        torch.tensor([1.2679012498, 0.3197154983, 0.1005942139, 0.1390126616], dtype=torch.float64),
+        "gamma",
+    )

@@ -1,0 +1,100 @@
+"""Checkpoints in safetensors: numbers and a recipe, nothing that could run code."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import safetensors
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from .maml import MAML
+from .nets import Conv4
+from .registry import METHODS
+
+FORMAT = 1
+
+
+def options(module: nn.Module) -> dict[str, Any]:
+    """The arguments that the module was built with; each is kept as an attribute of the same name."""
+    parameters = inspect.signature(type(module)).parameters
+    return {name: getattr(module, name) for name in parameters if name != "net"}
+
+
+def recipe_of(method: MAML) -> dict[str, Any]:
+    """What is needed to build the method again: its name, its options and those of its network."""
+    return {"method": type(method).__name__, "options": options(method), "net": options(method.net)}
+
+
+def build(recipe: dict[str, Any]) -> MAML:
+    """A new method from a recipe; its weights are fresh."""
+    if recipe["method"] not in METHODS:
+        raise ValueError(f"there is no method {recipe['method']!r}; known are {', '.join(METHODS)}")
+    return METHODS[recipe["method"]](Conv4(**recipe["net"]), **recipe["options"])
+
+
+def save_checkpoint(path: str | Path, method: MAML, **provenance: Any) -> None:
+    """Write parameters and recipe to one file, under a temporary name first, so that no half-written file is left.
+
+    Args:
+        path: ends in .safetensors by custom.
+        method: what to save.
+        provenance: whatever should be known of this checkpoint (command, seed, accuracy, …); must fit into JSON.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {"format": FORMAT, "recipe": recipe_of(method), "provenance": provenance}
+    metadata = {"cxgrad_lite": json.dumps(header)}
+    state = {name: t.detach().cpu().contiguous() for name, t in method.state_dict().items()}
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        save_file(state, temporary, metadata=metadata)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """``{"recipe": …, "provenance": …}`` of a checkpoint.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a checkpoint of this package, or is damaged.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no checkpoint at {path}")
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as stored:
+            metadata = stored.metadata() or {}
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file ({error}); it may be cut short") from error
+    if "cxgrad_lite" not in metadata:
+        raise ValueError(f"{path} holds tensors, but no recipe of cxgrad_lite")
+    header = json.loads(metadata["cxgrad_lite"])
+    if header["format"] > FORMAT:
+        raise ValueError(f"{path} was written by a newer version of cxgrad_lite; please update")
+    return header
+
+
+def load_checkpoint(path: str | Path, into: MAML | None = None) -> MAML:
+    """The method stored in a checkpoint, or ``into`` with the stored parameters.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_header`; also if the recipe of ``into`` differs from the stored one.
+    """
+    recipe = read_header(path)["recipe"]
+    method = build(recipe) if into is None else into
+    ours = recipe_of(method)
+    if ours != recipe:
+        pairs = [(part, recipe[part], ours[part]) for part in recipe if recipe[part] != ours[part]]
+        stored, given = ", ".join(f"{p}={s}" for p, s, _ in pairs), ", ".join(f"{p}={o}" for p, _, o in pairs)
+        raise ValueError(f"the recipe of {path} does not match: stored {stored}; given {given}")
+    method.load_state_dict(load_file(str(path)))
+    return method

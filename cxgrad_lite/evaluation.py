@@ -1,0 +1,104 @@
+"""Accuracy on new tasks, with an interval that says what it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .maml import MAML, Batch
+
+Episode = tuple[Batch, Batch]  # (support, query)
+ProtocolName = Literal["tasks", "paper"]
+
+
+class Tasks(Protocol):
+    """What training and evaluation need of a source of episodes; `data_utils.TaskSampler` has it."""
+
+    def sample(self) -> list[Episode]:
+        """The next meta-batch."""
+        ...
+
+    def episodes(self, count: int) -> Iterator[Episode]:
+        """Always the same ``count`` episodes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracies are fractions between 0 and 1.
+
+    Attributes:
+        mean: mean accuracy over all query images of all tasks.
+        ci95: half the width of the 95 % interval; ``protocol`` says over what.
+        per_task: (episodes,) float64 accuracy of each task, on the CPU.
+        protocol: "tasks": one model, 1.96 · std over tasks / √episodes. "paper": logits of several checkpoints
+            averaged, binomial interval over all query images, which ignores that images of a task belong together
+            and is therefore narrower.
+    """
+
+    mean: float
+    ci95: float
+    per_task: Tensor
+    protocol: ProtocolName
+
+    def __str__(self) -> str:
+        over = f"{len(self.per_task)} tasks" if self.protocol == "tasks" else "query images, paper's protocol"
+        return f"{100 * self.mean:.1f} ± {100 * self.ci95:.1f} % (95 % interval over {over})"
+
+
+def evaluate(
+    method: MAML | Sequence[MAML],
+    tasks: Tasks,
+    episodes: int = 600,
+    protocol: ProtocolName = "tasks",
+    progress: bool = False,
+) -> Evaluation:
+    """Adapt to each of ``episodes`` tasks and count the query images that are then classified correctly.
+
+    The tasks are the first ones after the sampler's seed, so methods that are compared see the same tasks. No
+    meta-gradient is prepared; the caller may be inside ``torch.no_grad()``.
+
+    Args:
+        method: one method; for the paper's protocol a sequence of checkpoints of it (the paper: the five best).
+        tasks: where episodes come from.
+        episodes: how many.
+        protocol: which interval; see `Evaluation`.
+        progress: show a bar.
+
+    Raises:
+        ValueError: if ``episodes`` is below 2, or several methods are given without ``protocol="paper"``.
+        RuntimeError: inside ``torch.inference_mode()``, where no inner loop can run.
+    """
+    if protocol not in ("tasks", "paper"):
+        raise ValueError(f"protocol must be 'tasks' or 'paper', not {protocol!r}")
+    methods = [method] if isinstance(method, MAML) else list(method)
+    if protocol == "tasks" and len(methods) != 1:
+        raise ValueError(f"{len(methods)} methods were given; averaging their logits needs protocol='paper'")
+    if episodes < 2:
+        raise ValueError(f"an interval over tasks needs at least 2 episodes, not {episodes}")
+    accuracies = [
+        accuracy(mean_logits(methods, support, query[0]), query[1])
+        for support, query in tqdm(tasks.episodes(episodes), "evaluating", episodes, disable=not progress)
+    ]
+    per_task = torch.stack(accuracies).double().cpu()
+    mean = per_task.mean().item()
+    images = episodes * len(next(tasks.episodes(1))[1][1])
+    spread = {"tasks": per_task.std().item() / math.sqrt(episodes), "paper": math.sqrt(mean * (1 - mean) / images)}
+    return Evaluation(mean, 1.96 * spread[protocol], per_task, protocol)
+
+
+@torch.no_grad()
+def mean_logits(methods: Sequence[MAML], support: Batch, images: Tensor) -> Tensor:
+    """(n, ways) logits after adaptation, averaged over methods."""
+    return torch.stack([method.logits(method.adapt(support), images) for method in methods]).mean(0)
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """() share of the images whose largest logit is their label's."""
+    return (logits.argmax(-1) == labels).float().mean()

@@ -1,0 +1,180 @@
+"""The outer loop."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch.optim import Adam
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm.auto import tqdm
+
+from .evaluation import Episode, Evaluation, Tasks, accuracy, evaluate
+from .maml import MAML
+
+ADVICE = "a smaller inner_lr or meta_lr, or clip_value=10, usually helps"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the outer loop runs.
+
+    Raises:
+        ValueError: if a number is out of range or the schedule is unknown.
+    """
+
+    iterations: int = 1000  # meta-iterations: one Adam step each
+    meta_lr: float = 1e-3  # Adam's rate; released code: 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"  # released code: cosine by name, constant in effect
+    clip_value: float | None = None  # clamp each entry of the meta-gradient to ± this (MAML, MAML++, L2F: 10)
+    clip_norm: float | None = None  # scale the meta-gradient to at most this norm
+    validate_every: int = 0  # meta-iterations between two validations; 0: none
+    validation_episodes: int = 100
+    progress: bool = True  # show a bar with loss, accuracy and time left
+
+    def __post_init__(self) -> None:
+        if self.iterations < 0 or self.meta_lr <= 0 or self.validate_every < 0:
+            raise ValueError(f"iterations and validate_every must be 0 or more, meta_lr above 0: {self}")
+        if self.schedule not in ("constant", "cosine"):
+            raise ValueError(f"schedule must be 'constant' or 'cosine', not {self.schedule!r}")
+
+
+@dataclass
+class History:
+    """What happened, meta-iteration by meta-iteration.
+
+    Attributes:
+        loss: mean query loss of each meta-batch, after adaptation.
+        accuracy: mean query accuracy of each meta-batch, a fraction.
+        validation: (meta-iterations done, result), one per validation.
+        seconds: time spent, validation included.
+        interrupted: whether the run was stopped before its end.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    validation: list[tuple[int, Evaluation]] = field(default_factory=list)
+    seconds: float = 0.0
+    interrupted: bool = False
+
+
+def meta_train(
+    method: MAML,
+    tasks: Tasks,
+    config: TrainConfig | None = None,
+    validation: Tasks | None = None,
+    callback: Callable[[History], bool | None] | None = None,
+) -> History:
+    """Meta-train in place with Adam on the mean query loss of each meta-batch.
+
+    An interrupt (the stop button of a notebook, Ctrl-C) ends the run after the current meta-iteration; the method
+    keeps what it has learned, and the history says so. A second interrupt stops at once.
+
+    Args:
+        method: what to train; its parameters are what Adam sees.
+        tasks: meta-batches come from ``tasks.sample()``.
+        config: how; default `TrainConfig()`.
+        validation: tasks for ``config.validate_every``.
+        callback: called with the history after every meta-iteration; returning True ends the run.
+
+    Raises:
+        ValueError: if validation is asked for without tasks for it, or tasks do not fit the head.
+        FloatingPointError: if a loss is not finite; the parameters are then as before that meta-iteration.
+    """
+    config = config or TrainConfig()
+    if config.validate_every and validation is None:
+        raise ValueError("validate_every is set, but no validation tasks were given")
+    optimiser = Adam(method.parameters(), lr=config.meta_lr)
+    schedule = make_schedule(optimiser, config)
+    history, start = History(), time.perf_counter()
+    bar = tqdm(total=config.iterations, desc=type(method).__name__, disable=not config.progress)
+    with bar, interrupt_flag(history) as interrupted:
+        for iteration in range(1, config.iterations + 1):
+            optimiser.zero_grad()
+            loss, correct = meta_gradient(method, tasks.sample(), iteration)
+            prepare_gradients(method, config, iteration)
+            optimiser.step()
+            schedule.step()
+            history.loss.append(loss)
+            history.accuracy.append(correct)
+            if validation and config.validate_every and iteration % config.validate_every == 0:
+                history.validation.append((iteration, evaluate(method, validation, config.validation_episodes)))
+            history.seconds = time.perf_counter() - start
+            bar.update()
+            bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{correct:.2f}", refresh=False)
+            stop = bool(callback and callback(history)) or interrupted.is_set()
+            if stop:
+                history.interrupted = iteration < config.iterations
+                break
+    return history
+
+
+def meta_gradient(method: MAML, episodes: list[Episode], iteration: int = 0) -> tuple[float, float]:
+    """Add the gradient of the mean query loss to the parameters' ``.grad``; return mean loss and accuracy.
+
+    One task at a time: the graph of a task is freed before the next begins, so memory does not grow with their number.
+    """
+    loss_sum, correct = 0.0, 0.0
+    for number, (support, query) in enumerate(episodes, 1):
+        loss, logits = method.outer(support, query)
+        if not torch.isfinite(loss):
+            where = f"meta-iteration {iteration}, task {number} of {len(episodes)}"
+            raise FloatingPointError(f"{where}: {describe_overflow(method, episodes[number - 1])}")
+        (loss / len(episodes)).backward()
+        loss_sum += loss.item()
+        correct += accuracy(logits.detach(), query[1]).item()
+    return loss_sum / len(episodes), correct / len(episodes)
+
+
+def describe_overflow(method: MAML, episode: Episode) -> str:
+    """Which loss turned non-finite first, and what to do."""
+    with torch.no_grad():
+        _, trace = method.adapt(episode[0], trace=True)
+    bad = [k for k, seen in enumerate(trace, 1) if not torch.isfinite(seen.loss)]
+    what = f"the support loss is not finite in inner step {bad[0]}" if bad else "the query loss is not finite"
+    return f"{what}; {ADVICE}"
+
+
+def prepare_gradients(method: MAML, config: TrainConfig, iteration: int) -> None:
+    """Refuse a meta-gradient that would destroy the parameters; clip it if the configuration says so."""
+    for name, parameter in method.named_parameters():
+        if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
+            raise FloatingPointError(f"meta-iteration {iteration}: the meta-gradient of {name} is not finite; {ADVICE}")
+    if config.clip_value is not None:
+        torch.nn.utils.clip_grad_value_(method.parameters(), config.clip_value)
+    if config.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(method.parameters(), config.clip_norm)
+
+
+def make_schedule(optimiser: Adam, config: TrainConfig) -> LambdaLR:
+    def cosine(iteration: int) -> float:
+        return 0.5 * (1 + math.cos(math.pi * iteration / config.iterations))
+
+    return LambdaLR(optimiser, cosine if config.schedule == "cosine" else lambda iteration: 1.0)
+
+
+@contextmanager
+def interrupt_flag(history: History) -> Iterator[threading.Event]:
+    """An event that the first interrupt sets instead of raising, so that no update is left half done."""
+    interrupted = threading.Event()
+
+    def first(signum: int, frame: object) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, previous)
+
+    in_main_thread = threading.current_thread() is threading.main_thread()  # elsewhere no signal arrives
+    previous = signal.signal(signal.SIGINT, first) if in_main_thread else None
+    try:
+        yield interrupted
+    except KeyboardInterrupt:
+        history.interrupted = True
+    finally:
+        if in_main_thread:
+            signal.signal(signal.SIGINT, previous)
