@@ -1,0 +1,165 @@
+"""Behaviour of the methods beyond their numbers: what moves, what is remembered, what is refused."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from cxgrad_lite import ANIL, BOIL, METHODS, MAML, Conv4, CxGrad
+from data_utils import TaskSampler
+
+ALL = sorted(METHODS)
+
+
+def make(name: str, ways: int = 3) -> MAML:
+    torch.manual_seed(0)
+    return METHODS[name](Conv4(1, 16, ways, width=8), inner_lr=0.1, inner_steps=2)
+
+
+def moved(method: MAML, tasks: TaskSampler) -> set[str]:
+    support, _ = next(tasks.episodes(1))
+    before = dict(method.net.named_parameters())
+    theta = method.adapt(support)
+    return {name for name, t in theta.items() if name in before and not torch.equal(t, before[name])}
+
+
+def test_what_each_method_adapts(tasks: TaskSampler) -> None:
+    kernels = {f"blocks.{i}.conv.weight" for i in range(4)}
+    norms = {f"blocks.{i}.norm.{part}" for i in range(4) for part in ("weight", "bias")}
+    head = {"head.weight", "head.bias"}
+    net = Conv4(1, 16, 3, width=8)
+    assert moved(MAML(net), tasks) == kernels | head
+    assert moved(MAML(net, adapt_norm=True), tasks) == kernels | norms | head
+    assert moved(ANIL(net), tasks) == head
+    assert moved(BOIL(net), tasks) == kernels | norms
+    assert moved(BOIL(net, adapt_norm=False), tasks) == kernels
+    assert moved(CxGrad(net), tasks) == kernels | head
+
+
+def test_what_the_outer_optimiser_sees() -> None:
+    """Rates and the start of the context are not meta-learned, and not in a checkpoint."""
+    net = [name for name, _ in make("MAML").named_parameters()]
+    assert len(net) == 4 + 8 + 2 and all(name.startswith("net.") for name in net)
+    generator = {f"generator.{i}.{part}" for i in (0, 2) for part in ("weight", "bias")}
+    cxgrad = make("CxGrad")
+    assert {name for name, _ in cxgrad.named_parameters()} == set(net) | generator
+    assert set(cxgrad.state_dict()) == set(net) | generator
+
+
+def test_the_papers_parameter_count() -> None:
+    """69 893 in the network at 84 pixels with 48 filters, 10 504 in the generator."""
+    method = CxGrad(Conv4())
+    assert sum(p.numel() for p in method.net.parameters()) == 69_893
+    assert sum(p.numel() for p in method.generator.parameters()) == 10_504
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_grad_gives_the_same_numbers_and_remembers_nothing(name: str, tasks: TaskSampler) -> None:
+    method = make(name)
+    support, query = next(tasks.episodes(1))
+    expected = method.adapt(support)
+    with torch.no_grad():
+        theta = method.adapt(support)
+        assert not method.logits(theta, query[0]).requires_grad
+    for key in expected:
+        torch.testing.assert_close(theta[key], expected[key].detach())
+        assert theta[key].grad_fn is None
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("second_order", [True, False])
+def test_every_meta_parameter_that_matters_gets_a_gradient(name: str, second_order: bool, tasks: TaskSampler) -> None:
+    method = make(name)
+    method.second_order = second_order
+    before = copy.deepcopy(method.state_dict())
+    support, query = next(tasks.episodes(1))
+    method(support, query).backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in method.parameters())
+    assert all(torch.equal(t, before[key]) for key, t in method.state_dict().items()), "adaptation must not write"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_trace(name: str, tasks: TaskSampler) -> None:
+    method = make(name)
+    support, _ = next(tasks.episodes(1))
+    theta, trace = method.adapt(support, trace=True)
+    assert [seen.loss.ndim for seen in trace] == [0, 0]
+    last = trace[-1]
+    assert last.grad_norms.keys() == last.weight_norms.keys() == last.update_norms.keys() == theta.keys()
+    assert all(torch.equal(last.after[key], t) for key, t in theta.items())
+    for key, norm in last.update_norms.items():
+        if key != "context":
+            assert norm == pytest.approx(0.1 * last.grad_norms[key], rel=1e-3, abs=1e-7)
+    assert not last.loss.requires_grad
+    assert (last.scaling is not None) is (name == "CxGrad")
+
+
+def test_frozen_context_stays_zero_and_scales_all_tasks_alike(tasks: TaskSampler) -> None:
+    method = CxGrad(Conv4(1, 16, 3, width=8), frozen_context=True)
+    gammas = []
+    for support, _ in tasks.episodes(3):
+        _, trace = method.adapt(support, trace=True)
+        for seen in trace:
+            assert seen.context is not None and not seen.context.any()
+            assert seen.scaling is not None
+            gammas.append(seen.scaling)
+    assert all(torch.equal(gamma, gammas[0]) for gamma in gammas)
+
+
+def test_the_kernels_have_norm_gamma_in_every_step(tasks: TaskSampler) -> None:
+    support, _ = next(tasks.episodes(1))
+    _, trace = make("CxGrad").adapt(support, trace=True)
+    for seen in trace:
+        assert seen.scaling is not None
+        for i, gamma in enumerate(seen.scaling.tolist()):
+            assert seen.weight_norms[f"blocks.{i}.conv.weight"] == pytest.approx(gamma, rel=1e-5)
+
+
+def test_step_wise_context_starts_anew_in_every_step(tasks: TaskSampler) -> None:
+    support, _ = next(tasks.episodes(1))
+    torch.manual_seed(0)
+    method = CxGrad(Conv4(1, 16, 3, width=8, eps=1e-2), inner_lr=0.1, inner_steps=3, context_update="step")
+    theta, trace = method.adapt(support, trace=True)
+    fresh = method.with_fresh_context(trace[1].after, support)["context"]
+    assert trace[2].context is not None and trace[0].context is not None
+    torch.testing.assert_close(trace[2].context, fresh)
+    assert not torch.equal(trace[0].context, trace[2].context)
+    method.context_update = "task"
+    _, task_wise = method.adapt(support, trace=True)
+    assert task_wise[2].context is not None
+    assert task_wise[2].context.norm() > trace[2].context.norm()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_inference_mode_is_refused_in_one_clear_sentence(name: str, tasks: TaskSampler) -> None:
+    support, query = next(tasks.episodes(1))
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="use torch.no_grad"):
+        make(name)(support, query)
+
+
+def test_bad_input_is_named(tasks: TaskSampler, stripes: object) -> None:
+    support, _ = next(tasks.episodes(1))
+    with pytest.raises(ValueError, match="2 classes apart, but the task has 3"):
+        make("MAML", ways=2).adapt(support)
+    with pytest.raises(ValueError, match=r"shape \(n, \*\(1, 28, 28\)\).*not \(6, 1, 16, 16\)"):
+        MAML(Conv4(1, 28, 3, width=8)).adapt(support)
+    with pytest.raises(ValueError, match="cannot be halved 4 times"):
+        Conv4(1, 15, 3)
+    with pytest.raises(ValueError, match="norm must be"):
+        Conv4(1, 16, 3, norm="instance")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="activation must be"):
+        Conv4(1, 16, 3, activation="gelu")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="context_update must be"):
+        CxGrad(Conv4(1, 16, 3), context_update="epoch")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="cannot be negative"):
+        MAML(Conv4(1, 16, 3), inner_lr=-1)
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer", "group"])
+def test_batch_norm_sees_the_batch_and_the_others_one_image(norm: str, tasks: TaskSampler) -> None:
+    net = Conv4(1, 16, 3, width=8, norm=norm)  # type: ignore[arg-type]
+    images = next(tasks.episodes(1))[1][0]
+    alone, together = net(images[:3])[:1], net(images)[:1]
+    assert torch.allclose(alone, together, atol=1e-5) is (norm != "batch")
