@@ -42,9 +42,16 @@ class ImageClasses:
     @classmethod
     def from_groups(cls, groups: Iterable[tuple[str, Tensor]]) -> ImageClasses:
         """Build from (class name, (n, C, H, W) uint8 images) pairs; classes may differ in size."""
-        names, stacks = zip(*groups, strict=True)
-        counts = torch.tensor([len(stack) for stack in stacks])
-        return cls(torch.cat(stacks), torch.arange(len(names)).repeat_interleave(counts), names)
+        pairs = list(groups)
+        if not pairs:
+            raise ValueError("there is no class to build from")
+        empty = [name for name, stack in pairs if len(stack) == 0]
+        if empty:
+            raise ValueError(f"class {empty[0]!r} has no images")
+        images = torch.cat([stack for _, stack in pairs])
+        counts = torch.tensor([len(stack) for _, stack in pairs], device=images.device)
+        labels = torch.arange(len(pairs), device=images.device).repeat_interleave(counts)
+        return cls(images, labels, tuple(name for name, _ in pairs))
 
     @cached_property
     def counts(self) -> Tensor:

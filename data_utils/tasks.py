@@ -55,6 +55,7 @@ class TaskSampler:
         self.tasks_per_batch, self.seed, self.rotations = tasks_per_batch, seed, rotations
         self._check_sizes()
         self._first = self.data.counts.cumsum(0) - self.data.counts  # (classes,) row of each class's first image
+        self._slots = torch.arange(int(self.data.counts.max()), device=data.images.device)
         self._generator = self._new_generator()
 
     def _check_sizes(self) -> None:
@@ -76,9 +77,10 @@ class TaskSampler:
         data, device = self.data, self.data.images.device
         keys = torch.rand(tasks, len(data.names), generator=generator, device=device)
         classes = keys.topk(self.ways).indices  # (tasks, ways)
-        slots = torch.arange(int(data.counts.max()), device=device)
-        keys = torch.rand(tasks, self.ways, len(slots), generator=generator, device=device)
-        keys = keys.masked_fill(slots >= data.counts[classes].unsqueeze(-1), -1)  # smaller classes have fewer slots
+        keys = torch.rand(tasks, self.ways, len(self._slots), generator=generator, device=device)
+        keys = keys.masked_fill(
+            self._slots >= data.counts[classes].unsqueeze(-1), -1
+        )  # smaller classes have fewer slots
         chosen = keys.topk(self.shots + self.queries).indices  # (tasks, ways, shots + queries)
         return self._first[classes].unsqueeze(-1) + chosen
 
@@ -94,9 +96,9 @@ class TaskSampler:
         return [self._episode(rows) for rows in self.draw(self._generator, self.tasks_per_batch)]
 
     def episodes(self, count: int) -> Iterator[Episode]:
-        """The first ``count`` episodes after the seed, always the same ones; `sample` is not disturbed.
+        """``count`` episodes drawn one by one from the seed, always the same ones; `sample` is not disturbed.
 
-        Used for evaluation: methods that are compared see the same tasks.
+        Used for evaluation: methods that are compared see the same tasks, whatever their ``tasks_per_batch``.
         """
         generator = self._new_generator()
         for _ in range(count):
@@ -108,4 +110,4 @@ class TaskSampler:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue the stream of `sample` from a `state_dict`."""
-        self._generator.set_state(state["generator"])
+        self._generator.set_state(state["generator"].cpu())
