@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
@@ -47,6 +47,12 @@ class Evaluation:
     per_task: Tensor
     protocol: ProtocolName
 
+    @classmethod
+    def over_tasks(cls, per_task: Tensor) -> Evaluation:
+        """Mean and interval over tasks, from the (episodes,) accuracy of each task."""
+        per_task = per_task.double().cpu()
+        return cls(per_task.mean().item(), 1.96 * per_task.std().item() / math.sqrt(len(per_task)), per_task, "tasks")
+
     def __str__(self) -> str:
         over = f"{len(self.per_task)} tasks" if self.protocol == "tasks" else "query images, paper's protocol"
         return f"{100 * self.mean:.1f} ± {100 * self.ci95:.1f} % (95 % interval over {over})"
@@ -86,11 +92,11 @@ def evaluate(
         accuracy(mean_logits(methods, support, query[0]), query[1])
         for support, query in tqdm(tasks.episodes(episodes), "evaluating", episodes, disable=not progress)
     ]
-    per_task = torch.stack(accuracies).double().cpu()
-    mean = per_task.mean().item()
+    result = Evaluation.over_tasks(torch.stack(accuracies))
+    if protocol == "tasks":
+        return result
     images = episodes * len(next(tasks.episodes(1))[1][1])
-    spread = {"tasks": per_task.std().item() / math.sqrt(episodes), "paper": math.sqrt(mean * (1 - mean) / images)}
-    return Evaluation(mean, 1.96 * spread[protocol], per_task, protocol)
+    return replace(result, ci95=1.96 * math.sqrt(result.mean * (1 - result.mean) / images), protocol="paper")
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from cxgrad_lite import ANIL, BOIL, METHODS, MAML, Conv4, CxGrad
+from cxgrad_lite import ANIL, BOIL, MAML, METHODS, Conv4, CxGrad
 from data_utils import TaskSampler
 
 ALL = sorted(METHODS)

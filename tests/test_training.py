@@ -13,8 +13,8 @@ import torch
 
 import cxgrad_lite
 from cxgrad_lite import (
-    METHODS,
     MAML,
+    METHODS,
     Conv4,
     CxGrad,
     Evaluation,
