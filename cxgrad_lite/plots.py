@@ -72,7 +72,13 @@ def halves(figure: Figure, ratios: Sequence[float] = (1, 1)) -> tuple[SubFigure,
 def show_image(ax: Axes, image: Tensor, frame: str | None = None) -> None:
     """One (C, H, W) image with values in [0, 1]; one channel is drawn as ink on paper."""
     grey = image.shape[0] == 1
-    ax.imshow(1 - image[0] if grey else image.permute(1, 2, 0), cmap="gray" if grey else None, vmin=0, vmax=1)
+    ax.imshow(
+        1 - image[0] if grey else image.permute(1, 2, 0),
+        cmap="gray" if grey else None,
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
+    )
     ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():
         spine.set(color=frame or "#BBBBBB", linewidth=2.5 if frame else 0.8)
@@ -121,13 +127,13 @@ def show_predictions(query: Batch, before: Tensor, after: Tensor, per_class: int
             rows = torch.nonzero(labels == c).flatten()[:per_class]
             for ax, row in zip(grid[c], rows):
                 show_image(ax, images[row], RIGHT if predicted[row] == c else WRONG)
-                if predicted[row] != c:
-                    ax.set_xlabel(f"taken for {int(predicted[row])}", fontsize=7, labelpad=1)
+                mistake = f"taken for {int(predicted[row])}" if predicted[row] != c else " "
+                ax.set_xlabel(mistake, fontsize=7, labelpad=1)
             if half is parts[0]:
                 grid[c][0].set_ylabel(f"class {c}", rotation=0, ha="right", va="center", fontsize=10)
     return Picture(
         figure,
-        f"Query images, right ones framed in green, wrong ones in red: {shares[0]:.0%} right before adaptation, "
+        f"Query images, right ones framed in green, wrong ones in orange: {shares[0]:.0%} right before adaptation, "
         f"{shares[1]:.0%} after.",
     )
 
@@ -193,7 +199,7 @@ def accuracy_bars(results: Mapping[str, tuple[float, float]], chance: float) -> 
         ax.barh(row, 100 * mean, xerr=100 * ci95, color=colour(label) or "#7F7F7F", height=0.65, capsize=3)
         ax.text(100 * (mean + ci95) + 1, row, f"{100 * mean:.1f} ± {100 * ci95:.1f}", va="center", fontsize=9)
     ax.axvline(100 * chance, color="black", linestyle=":", linewidth=1)
-    ax.text(100 * chance, len(results) - 0.45, " chance", fontsize=8, va="bottom")
+    ax.text(100 * chance, 1.01, "chance", fontsize=8, ha="center", va="bottom", transform=ax.get_xaxis_transform())
     ax.set_yticks(range(len(results)), list(results))
     ax.set(xlabel="accuracy on new tasks, %", xlim=(0, 108))
     ax.invert_yaxis()

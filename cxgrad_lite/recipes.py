@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import platform
-from dataclasses import asdict, dataclass
-from datetime import date
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,13 @@ import torch
 
 from data_utils import TaskSampler, load
 
-from .checkpoints import build, load_checkpoint, read_header, save_checkpoint
-from .evaluation import Evaluation, evaluate
+from .checkpoints import build, load_checkpoint, read_header
 from .maml import MAML
 from .training import History, TrainConfig, meta_train
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 SPLIT_SEEDS = {"val": 10_001, "test": 10_002}  # the same tasks for every run that is compared
-CURVE_EVERY = 20  # meta-iterations averaged into one point of a stored curve
+RATES_FILE = "inner_rates.json"
 
 
 @dataclass(frozen=True)
@@ -67,33 +65,21 @@ class Recipe:
         return method, meta_train(method, self.tasks("train"), config, self.tasks("val"))
 
 
-def search_rate(recipe: Recipe, progress: bool = False) -> dict[str, Any]:
-    """A short run and its accuracy on 200 validation tasks: what an inner rate is chosen by."""
-    method, history = recipe.train(TrainConfig(recipe.iterations, recipe.meta_lr, progress=progress))
-    return {**provenance(recipe, history), "validation": summary(evaluate(method, recipe.tasks("val"), 200))}
+def rate_search(dataset: str, method: str, folder: Path = PRETRAINED) -> dict[float, dict[str, float]]:
+    """Validation accuracy of short runs by inner rate: rate → {"mean", "ci95", "episodes"}."""
+    runs = json.loads((folder / RATES_FILE).read_text())
+    chosen = [run for run in runs if (run["recipe"]["dataset"], run["recipe"]["method"]) == (dataset, method)]
+    return {run["recipe"]["inner_lr"]: run["validation"] for run in chosen}
 
 
-def pretrain(recipe: Recipe, folder: Path, progress: bool = False) -> None:
-    """A whole run; writes ``folder/NAME.safetensors`` with curves and the accuracy on 600 meta-test tasks."""
-    config = TrainConfig(
-        recipe.iterations, recipe.meta_lr, validate_every=100, validation_episodes=100, progress=progress
-    )
-    method, history = recipe.train(config)
-    test = evaluate(method, recipe.tasks("test"), 600)
-    curves = {"loss": every(history.loss), "accuracy": every(history.accuracy), "every": CURVE_EVERY}
-    validation = [{"iteration": i, **summary(result)} for i, result in history.validation]
-    save_checkpoint(
-        folder / f"{recipe.name}.safetensors",
-        method,
-        **provenance(recipe, history),
-        curves=curves,
-        validation=validation,
-        test=summary(test),
-    )
+def best_recipe(dataset: str, method: str, folder: Path = PRETRAINED) -> Recipe:
+    """The recipe at the inner rate that did best on validation classes."""
+    search = rate_search(dataset, method, folder)
+    return Recipe(dataset, method, inner_lr=max(search, key=lambda rate: search[rate]["mean"]))
 
 
 def pretrained(recipe: Recipe) -> tuple[MAML, dict[str, Any]]:
-    """A shipped checkpoint and its provenance (see `pretrain`).
+    """A shipped checkpoint and its provenance (see `pretraining.train_whole`).
 
     Raises:
         FileNotFoundError: if that run is not shipped; the message names those that are.
@@ -103,25 +89,3 @@ def pretrained(recipe: Recipe) -> tuple[MAML, dict[str, Any]]:
         shipped = ", ".join(sorted(p.stem for p in PRETRAINED.glob("*.safetensors")))
         raise FileNotFoundError(f"no run {recipe.name} is shipped; there are {shipped or 'none'}")
     return load_checkpoint(path), read_header(path)["provenance"]
-
-
-def provenance(recipe: Recipe, history: History) -> dict[str, Any]:
-    """Where a number comes from."""
-    return {
-        "recipe": asdict(recipe),
-        "command": f"python -m cxgrad_lite pretrain --only {recipe.name}",
-        "device": f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)",
-        "torch": torch.__version__,
-        "date": date.today().isoformat(),
-        "seconds": round(history.seconds, 1),
-    }
-
-
-def summary(result: Evaluation) -> dict[str, float]:
-    return {"mean": round(result.mean, 5), "ci95": round(result.ci95, 5), "episodes": len(result.per_task)}
-
-
-def every(values: list[float]) -> list[float]:
-    """Means of consecutive groups of `CURVE_EVERY` values."""
-    groups = [values[i : i + CURVE_EVERY] for i in range(0, len(values), CURVE_EVERY)]
-    return [round(sum(group) / len(group), 4) for group in groups]
