@@ -13,7 +13,8 @@ from .recipes import PRETRAINED
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cxgrad_lite", description="Gradient-based few-shot learning.")
     commands = parser.add_subparsers(dest="command", required=True)
-    remake = commands.add_parser("pretrain", help="make the checkpoints that the notebooks load; resumes")
+    about = "make the checkpoints that the notebooks load; resumes where it was stopped"
+    remake = commands.add_parser("pretrain", help=about, description=about)
     remake.add_argument("--only", default="*", help="name of one run, or a pattern such as 'glyphs-*'")
     remake.add_argument("--out", type=Path, default=PRETRAINED, help="folder to write to")
     remake.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time (default: all cores)")

@@ -73,7 +73,7 @@ def show_image(ax: Axes, image: Tensor, frame: str | None = None) -> None:
     """One (C, H, W) image with values in [0, 1]; one channel is drawn as ink on paper."""
     grey = image.shape[0] == 1
     ax.imshow(
-        1 - image[0] if grey else image.permute(1, 2, 0),
+        (1 - image[0] if grey else image.permute(1, 2, 0)).cpu().numpy(),
         cmap="gray" if grey else None,
         vmin=0,
         vmax=1,

@@ -29,7 +29,7 @@ DATASETS = ("glyphs", "omniglot_small")
 METHODS = ("MAML", "CxGrad")
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
 SEARCH_ITERATIONS = 150
-SEEDS = (0, 1)
+SEEDS = (0,)
 CURVE_EVERY = 20  # meta-iterations averaged into one point of a stored curve
 
 

@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -269,3 +270,20 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: p
     with pytest.raises(OSError, match="No space"):
         save_checkpoint(path, make(seed=1))
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_memory_does_not_grow_with_the_tasks_of_a_batch(tasks: TaskSampler) -> None:
+    """When a task begins, nothing of the task before it is alive any more."""
+    method = make("MAML")
+    adapted: list[weakref.ref] = []
+    adapt = method.adapt
+
+    def watched(support: tuple[torch.Tensor, torch.Tensor]) -> dict[str, torch.Tensor]:
+        assert all(ref() is None for ref in adapted)
+        theta = adapt(support)
+        adapted.extend(weakref.ref(t) for t in theta.values())
+        return theta
+
+    method.adapt = watched  # type: ignore[method-assign, assignment]
+    meta_gradient(method, tasks.sample())
+    assert len(adapted) == 2 * 6
