@@ -25,7 +25,8 @@ METHOD_COLOURS = {
     "BOIL": "#CC79A7",
     "nearest pixels": "#7F7F7F",
 }
-LAYER_COLOURS = dict(zip(LAYERS, ["#56B4E9", "#0072B2", "#009E73", "#E69F00", "#D55E00"]))
+# Blocks grow darker with depth.
+LAYER_COLOURS = dict(zip(LAYERS, ["#CBC9E2", "#9E9AC8", "#756BB1", "#3F007D", "#E69F00"]))
 RIGHT, WRONG = "#009E73", "#D55E00"
 DPI = 110
 

@@ -59,16 +59,13 @@ def run_search(recipe: Recipe, target: Path) -> None:
 
 
 def run_whole(recipe: Recipe, target: Path) -> None:
-    """A whole run: its checkpoint, with curves, validation and the accuracy on 600 meta-test tasks."""
-    method, history = recipe.train(
-        TrainConfig(recipe.iterations, recipe.meta_lr, validate_every=100, validation_episodes=100)
-    )
+    """A whole run: its checkpoint, with curves and the accuracy on 600 meta-test tasks."""
+    method, history = recipe.train()
     save_checkpoint(
         target,
         method,
         **provenance(recipe, history),
         curves={"loss": every(history.loss), "accuracy": every(history.accuracy), "every": CURVE_EVERY},
-        validation=[{"iteration": i, **summary(result)} for i, result in history.validation],
         test=summary(evaluate(method, recipe.tasks("test"), 600)),
     )
 

@@ -1,0 +1,55 @@
+"""Runs every check, even after one has failed, and ends with a table of what passed.
+
+Usage: python .ci/check.py [stage ...]     (no stage: all of them)
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def stages() -> dict[str, list[str]]:
+    """The command of each stage, by name, in the order they run."""
+    notebooks = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("notebooks/*.ipynb"))
+    python = [sys.executable, "-m"]
+    return {
+        "lint": [*python, "ruff", "check", "."],
+        "format": [*python, "ruff", "format", "--check", "."],
+        "types": [*python, "mypy"],
+        "tests": [*python, "pytest", "-ra"],
+        # An empty list would make pytest collect tests/ a second time.
+        "notebooks": [*python, "pytest", "--nbval-lax", "--nbval-current-env", *(notebooks or ["notebooks"])],
+    }
+
+
+def run(name: str, command: list[str]) -> tuple[bool, float]:
+    """Runs one stage; returns whether it passed, and its seconds."""
+    print(f"\n== {name}: {' '.join(['python', *command[1:]])}", flush=True)
+    start = time.monotonic()
+    passed = subprocess.run(command, cwd=ROOT).returncode == 0
+    return passed, time.monotonic() - start
+
+
+def main(chosen: list[str]) -> int:
+    """Runs the chosen stages; returns the exit status."""
+    known = stages()
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        print(f"check: no stage {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)
+        return 2
+    results = {name: run(name, known[name]) for name in chosen or known}
+    print("\n== summary")
+    for name, (passed, seconds) in results.items():
+        print(f"{name:<10} {'passed' if passed else 'FAILED'} {seconds:7.1f} s")
+    failed = sum(not passed for passed, _ in results.values())
+    print(f"stages: {len(results) - failed} passed, {failed} failed")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

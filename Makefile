@@ -1,0 +1,35 @@
+# `make lab` to read and run the notebooks, `make test` to check everything. Both set up .venv on first use.
+# Another Python: PYTHON=python3.12 make lab
+PYTHON ?=
+NAMES ?=
+export PYTHON
+
+.PHONY: help lab test lint notebooks clean
+
+help:
+	@echo "make lab        open the notebooks in JupyterLab"
+	@echo "make test       lint, types, tests, and every notebook from top to bottom"
+	@echo "make lint       lint and types only"
+	@echo "make notebooks  run the notebooks and store their outputs (NAMES='02_maml 05_cxgrad' for some)"
+	@echo "make clean      remove .venv and the caches"
+	@echo "Another Python: PYTHON=python3.12 make lab"
+
+lab:
+	@sh .ci/setup_env.sh lab
+	@sh .ci/lab.sh
+
+test:
+	@sh .ci/setup_env.sh lab test course
+	@.venv/bin/python .ci/check.py
+
+lint:
+	@sh .ci/setup_env.sh lab test course
+	@.venv/bin/python .ci/check.py lint format types
+
+notebooks:
+	@sh .ci/setup_env.sh lab test course
+	@.venv/bin/python .ci/execute_notebooks.py $(NAMES)
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist cxgrad_lite.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +

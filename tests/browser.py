@@ -1,0 +1,157 @@
+"""Drives a real JupyterLab with a real browser: a server of its own, a page, and the few verbs a test needs."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    # A container has no user namespaces to sandbox with, little shared memory and no graphics card.
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    # The browser itself must not look for a network.
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+# Through the command API and only after kernel.info: the menus are there before the kernel is.
+# Not awaited here but in ``window.ran``, so that playwright's time limit holds.
+RUN_ALL = """() => {
+    const app = window.jupyterapp;
+    const session = app.shell.currentWidget.sessionContext;
+    const run = async () => {
+        await session.ready;
+        await session.session.kernel.info;
+        await app.commands.execute('notebook:run-all-cells');
+    };
+    window.ran = false;
+    run().finally(() => { window.ran = true; });
+}"""
+FINISHED = "() => window.ran && window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'"
+
+CELLS = """() => {
+    const panel = window.jupyterapp.shell.currentWidget;
+    return Array.from(panel.content.model.cells)
+        .filter(cell => cell.type === 'code' && cell.sharedModel.getSource().trim())
+        .map(cell => ({count: cell.executionCount, outputs: cell.outputs.toJSON()}));
+}"""
+
+CLEAR = """async () => {
+    const app = window.jupyterapp;
+    await app.restored;
+    await app.commands.execute('notebook:clear-all-cell-outputs');
+}"""
+
+# The lower edge of the last cell, scrolled to the top.
+BOTTOM = """() => {
+    const notebook = window.jupyterapp.shell.currentWidget.node;
+    notebook.querySelector('.jp-WindowedPanel-outer').scrollTop = 0;
+    return Math.max(...Array.from(notebook.querySelectorAll('.jp-Cell'), cell => cell.getBoundingClientRect().bottom));
+}"""
+TALLEST = 12_000
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A running JupyterLab: where it listens, and what lets one in."""
+
+    port: int
+    token: str
+
+    def address(self, notebook: str) -> str:
+        """Of a notebook, in a workspace of its own, so that no test sees the tabs of another."""
+        workspace = f"auto-{secrets.token_hex(4)}"
+        return f"http://127.0.0.1:{self.port}/lab/workspaces/{workspace}/tree/{notebook}?token={self.token}"
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_until_up(server: subprocess.Popen[bytes], lab: Lab, log: Path, timeout_s: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{lab.port}/api?token={lab.token}", timeout=5).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    raise RuntimeError(f"JupyterLab did not start in {timeout_s:.0f} s:\n{log.read_text()[-2000:]}")
+
+
+@contextmanager
+def jupyter_lab(root: Path, private: Path) -> Iterator[Lab]:
+    """Serves ``root`` with this Python as its only kernel; settings are kept in ``private``, not in the user's home."""
+    lab = Lab(free_port(), secrets.token_hex(16))
+    kinds = ("JUPYTER_CONFIG", "JUPYTER_DATA", "JUPYTER_RUNTIME", "JUPYTERLAB_SETTINGS", "JUPYTERLAB_WORKSPACES")
+    folders = {f"{kind}_DIR": str(private / kind.lower()) for kind in kinds} | {"IPYTHONDIR": str(private / "ipython")}
+    # Otherwise Lab covers the page with the question whether it may fetch its news.
+    settings = private / "jupyterlab_settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
+    command += [f"--port={lab.port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={root}"]
+    command += [f"--IdentityProvider.token={lab.token}", "--LabApp.expose_app_in_browser=True"]
+    log = private / "server.log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, env=os.environ | folders, stdout=output, stderr=output)
+    try:
+        wait_until_up(server, lab, log)
+        yield lab
+    finally:
+        # SIGTERM makes the server shut its kernels down.
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def open_notebook(page: Any, lab: Lab, notebook: str) -> None:
+    """Opens a notebook and waits until JupyterLab is ready; what it was committed with is cleared from it."""
+    page.goto(lab.address(notebook))
+    page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=60_000)
+    page.evaluate(CLEAR)
+
+
+def run_all(page: Any, timeout_s: float = 300.0) -> list[dict[str, Any]]:
+    """Runs every cell of the open notebook; returns each code cell's ``count`` and ``outputs``.
+
+    Raises:
+        TimeoutError: of playwright, if the kernel is still busy after ``timeout_s``.
+    """
+    page.evaluate(RUN_ALL)
+    page.wait_for_function(FINISHED, timeout=timeout_s * 1000)
+    cells: list[dict[str, Any]] = page.evaluate(CELLS)
+    return cells
+
+
+def errors_in(cells: list[dict[str, Any]]) -> list[str]:
+    """Every error that the cells show, as ``name: message``."""
+    every = [output for cell in cells for output in cell["outputs"]]
+    return [f"{output['ename']}: {output['evalue']}" for output in every if output["output_type"] == "error"]
+
+
+def picture(page: Any, path: Path) -> None:
+    """Saves a screenshot of the whole notebook, or of its first 12 000 pixels."""
+    # JupyterLab scrolls inside the page and draws only what is in sight: the window must be as tall as the notebook.
+    page.set_viewport_size({"width": 1280, "height": TALLEST})
+    page.wait_for_timeout(1000)
+    page.set_viewport_size({"width": 1280, "height": min(int(page.evaluate(BOTTOM)) + 60, TALLEST)})
+    page.wait_for_timeout(1000)
+    page.screenshot(path=path)
