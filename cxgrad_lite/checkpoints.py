@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +51,12 @@ def save_checkpoint(path: str | Path, method: MAML, **provenance: Any) -> None:
     header = {"format": FORMAT, "recipe": recipe_of(method), "provenance": provenance}
     metadata = {"cxgrad_lite": json.dumps(header)}
     state = {name: t.detach().cpu().contiguous() for name, t in method.state_dict().items()}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # its own name for every writer
     try:
-        save_file(state, temporary, metadata=metadata)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        save_file(state, unfinished, metadata=metadata)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def read_header(path: str | Path) -> dict[str, Any]:

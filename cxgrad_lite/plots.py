@@ -101,9 +101,7 @@ def show_episode(support: Batch, query: Batch, queries: int = 5) -> Picture:
                 show_image(ax, image)
             if part is left:
                 grid[c][0].set_ylabel(f"class {c}", rotation=0, ha="right", va="center", fontsize=10)
-    return Picture(
-        figure, f"A {ways}-way {shots}-shot task: {shots} support images and some query images of each class."
-    )
+    return Picture(figure, f"A {ways}-way {shots}-shot task: {shots} support and some query images of each class.")
 
 
 def show_predictions(query: Batch, before: Tensor, after: Tensor, per_class: int = 5) -> Picture:

@@ -27,7 +27,7 @@ from .training import History, TrainConfig
 
 DATASETS = ("glyphs", "omniglot_small")
 METHODS = ("MAML", "CxGrad")
-RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
+RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 SEARCH_ITERATIONS = 150
 SEEDS = (0,)
 CURVE_EVERY = 20  # meta-iterations averaged into one point of a stored curve
