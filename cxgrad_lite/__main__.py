@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
+from .data_cli import add_data_commands
+from .data_cli import run as run_data
 from .pretraining import pretrain
 from .recipes import PRETRAINED
 
@@ -18,8 +21,12 @@ def main() -> None:
     remake.add_argument("--only", default="*", help="name of one run, or a pattern such as 'glyphs-*'")
     remake.add_argument("--out", type=Path, default=PRETRAINED, help="folder to write to")
     remake.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time (default: all cores)")
+    add_data_commands(commands)
     options = parser.parse_args()
-    pretrain(options.only, options.out, options.jobs)
+    if options.command == "pretrain":
+        pretrain(options.only, options.out, options.jobs)
+    else:
+        sys.exit(run_data(options))
 
 
 if __name__ == "__main__":

@@ -6,44 +6,76 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from . import omniglot
 from .images import ImageClasses
+from .own_copies import open_remembered, remembered_path
 from .tasks import Batch, Episode, TaskSampler
 
 __all__ = ["Batch", "Episode", "ImageClasses", "TaskSampler", "load"]
 
-
-def _load_glyphs(split: str, path: str | Path | None) -> ImageClasses:
-    from . import glyphs
-
-    if path is not None:
-        raise ValueError("glyphs are drawn by the package, not read from files: leave out path")
-    return glyphs.load(split)
-
-
-LOADERS: dict[str, Callable[[str, str | Path | None], ImageClasses]] = {
-    "glyphs": _load_glyphs,
-    "omniglot": omniglot.load,
-    "omniglot_small": omniglot.load_small,
+# Module and function that loads each dataset; imported when it is first asked for.
+LOADERS = {
+    "glyphs": ("glyphs", "load"),
+    "omniglot": ("omniglot", "load"),
+    "omniglot_small": ("omniglot", "load_small"),
+    "cifar_fs": ("cifar_fs", "load"),
+    "mini_imagenet": ("mini_imagenet", "load"),
+    "tiered_imagenet": ("tiered_imagenet", "load"),
+    "cub": ("cub", "load"),
+    "folder": ("folder", "load"),
 }
 
 
-def load(name: str, split: str, path: str | Path | None = None) -> ImageClasses:
+def load(name: str, split: str, path: str | Path | None = None, **options: Any) -> ImageClasses:
     """The images of one split of a dataset, downloaded and converted on first use.
 
+    What was converted is kept in the cache folder and opened from there within a second later.
+
     Args:
-        name: "glyphs", "omniglot" or "omniglot_small".
+        name: "glyphs", "omniglot", "omniglot_small", "cifar_fs", "mini_imagenet", "tiered_imagenet", "cub", or
+            "folder" for your own images.
         split: "train", "val" or "test"; "omniglot" also has its official parts "background" and "evaluation".
-        path: a folder or archive that you already have, instead of a download.
+        path: a folder or archive that you already have, instead of a download. Without it, the one that
+            ``python -m cxgrad_lite data get NAME --from PATH`` named is used, if there is one.
+        options: further arguments of the dataset's own ``load``, such as ``size=84`` of ``data_utils.cifar_fs.load``.
 
     Raises:
-        ValueError: if there is no such dataset or split, or the files at ``path`` are not as expected.
+        ValueError: if there is no such dataset, split or option, or the files at ``path`` are not as expected.
         FileNotFoundError: if there is nothing at ``path``.
         DownloadError: if a download fails; it says where to put the file by hand.
+        StoreError: if the cache folder cannot be written, or has no space.
     """
+    loader = _loader(name)
+    known = inspect.signature(loader).parameters
+    _check_options(name, options, [option for option in known if option not in ("split", "path")])
+    if "path" not in known:
+        if path is not None:
+            raise ValueError(f"{name} are drawn by the package, not read from files: leave out path")
+        return loader(split, **options)
+    if path is None:
+        path = remembered_path(name)
+        if path is not None and not path.exists():
+            data = open_remembered(name, split, options)
+            if data is not None:
+                return data
+    return loader(split, path, **options)
+
+
+def _loader(name: str) -> Callable[..., ImageClasses]:
     if name not in LOADERS:
         raise ValueError(f"there is no dataset {name!r}; there are {', '.join(LOADERS)}")
-    return LOADERS[name](split, path)
+    module, function = LOADERS[name]
+    loader: Callable[..., ImageClasses] = getattr(importlib.import_module(f".{module}", __package__), function)
+    return loader
+
+
+def _check_options(name: str, options: dict[str, Any], known: list[str]) -> None:
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        there = f"it has {', '.join(known)}" if known else "it has none"
+        raise ValueError(f"{name} has no option {unknown[0]!r}; {there}")

@@ -217,7 +217,7 @@ def _alone(target: Path) -> Iterator[None]:
     """Hold ``NAME.lock``; the system frees it when a process ends, so that none is ever left locked."""
     with open(target.with_name(f"{target.name}.lock"), "wb") as file:
         told = False
-        while not _lock(file):
+        while not take_lock(file):
             if not told:
                 tqdm.write(f"another process is downloading {target.name}: waiting for it")
             told = True
@@ -225,7 +225,7 @@ def _alone(target: Path) -> Iterator[None]:
         yield
 
 
-def _lock(file: BinaryIO) -> bool:
+def take_lock(file: BinaryIO) -> bool:
     try:
         if sys.platform == "win32":
             import msvcrt

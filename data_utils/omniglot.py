@@ -14,14 +14,17 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .converted import load_or_convert
+from .catalogue import terms
 from .download import Source, fetch
 from .images import ImageClasses
-from .omniglot_files import Drawings, digest_of, find_places, read_drawings
+from .omniglot_files import DRAWERS, Drawings, digest_of, find_places, read_drawings
+from .store import NewSplit, open_or_convert
 
 SIDE = 28  # pixels
 RULE = "inverted, bilinear with antialiasing in float32 to 28 x 28, rounded; version 1"
@@ -76,6 +79,7 @@ def load(split: str, path: str | Path | None = None) -> ImageClasses:
         ValueError: if there is no such split, or the data at ``path`` is incomplete or damaged.
         FileNotFoundError: if there is nothing at ``path``.
         DownloadError: if the archives cannot be downloaded.
+        StoreError: if the converted images cannot be written.
     """
     listed = {name: _listed(name) for name in ("train", "val", "test")}
     everything = [member for members in listed.values() for member in members]
@@ -83,7 +87,7 @@ def load(split: str, path: str | Path | None = None) -> ImageClasses:
         listed[part] = [member for member in everything if member.startswith(f"images_{part}/")]
     _check_split("omniglot", split, listed)
     parts = sorted({member.split("/")[0] for member in listed[split]})
-    return _load(f"omniglot-{split}", [member.split("/", 1)[1] for member in listed[split]], parts, path)
+    return _load("omniglot", split, [member.split("/", 1)[1] for member in listed[split]], parts, path)
 
 
 def load_small(split: str, path: str | Path | None = None) -> ImageClasses:
@@ -99,13 +103,13 @@ def load_small(split: str, path: str | Path | None = None) -> ImageClasses:
         path: as in `load`.
 
     Raises:
-        ValueError, FileNotFoundError, DownloadError: as in `load`.
+        ValueError, FileNotFoundError, DownloadError, StoreError: as in `load`.
     """
     _check_split("omniglot_small", split, SMALL_SPLITS)
     everything = [member.split("/", 1)[1] for name in ("train", "val", "test") for member in _listed(name)]
     classes = [name for name in everything if name.split("/")[0] in SMALL_SPLITS[split]]
     part = "images_background_small2" if split == "test" else "images_background_small1"
-    return _load(f"omniglot_small-{split}", classes, [part], path)
+    return _load("omniglot_small", split, classes, [part], path)
 
 
 def _listed(split: str) -> list[str]:
@@ -119,35 +123,46 @@ def _check_split(dataset: str, split: str, known: dict[str, list[str]] | dict[st
         raise ValueError(f"{dataset} has no split {split!r}; it has {', '.join(known)}")
 
 
-def _load(name: str, classes: list[str], parts: list[str], path: str | Path | None) -> ImageClasses:
+def _load(dataset: str, split: str, classes: list[str], parts: list[str], path: str | Path | None) -> ImageClasses:
     expected = tuple(sorted(classes))
     sources = [SOURCES[part] for part in parts]
+    places: list[Path] = []
     if path is None:
         # The key is that of the archives themselves, which therefore need not be read, or be there, a second time.
         key = hashlib.sha256("".join(f"{source.sha256}\n" for source in sources).encode()).hexdigest()
-        return load_or_convert(name, key, RULE, expected, lambda: _convert([fetch(s) for s in sources], expected, name))
-    places = find_places(Path(path).expanduser(), [source.name for source in sources])
-    key = digest_of(places, expected)
-    return load_or_convert(name, key, RULE, expected, lambda: _convert(places, expected, name))
+        origin = [source.urls[0] for source in sources]
+    else:
+        places = find_places(Path(path).expanduser(), [source.name for source in sources])
+        key = digest_of(places, expected)
+        origin = [str(place.absolute()) for place in places]
+
+    def convert(new_split: NewSplit) -> None:
+        found = places or [fetch(source) for source in sources]
+        _convert(found, expected, f"converting {dataset} {split}", new_split)
+
+    return open_or_convert(dataset, split, key, RULE, expected, convert, {"source": origin} | terms(dataset))
 
 
-def _convert(places: Sequence[Path], expected: tuple[str, ...], name: str) -> ImageClasses:
-    bar = tqdm(read_drawings(places, expected), f"converting {name}", len(expected), unit=" classes")
-    images = {found: _shrink(drawings) for found, drawings in bar}
-    missing = [name for name in expected if name not in images]
-    if missing:
-        raise ValueError(
-            f"{', '.join(map(str, places))}: {len(images)} of the {len(expected)} expected characters were found; "
-            f"the first one missing is {missing[0]}. Expected are the official archives, the unpacked folder "
-            f"images_background/Alphabet/character01/*.png, or a zip file of it."
-        )
-    return ImageClasses.from_groups((name, images[name]) for name in expected)
+def _convert(places: Sequence[Path], expected: tuple[str, ...], doing: str, new_split: NewSplit) -> None:
+    found = set()
+    with new_split(expected, [DRAWERS] * len(expected), (1, SIDE, SIDE)) as writer:
+        for name, drawings in tqdm(read_drawings(places, expected), doing, len(expected), unit=" classes"):
+            found.add(name)
+            for image in _shrink(drawings):
+                writer.put(expected.index(name), image)
+        missing = [name for name in expected if name not in found]
+        if missing:
+            raise ValueError(
+                f"{', '.join(map(str, places))}: {len(found)} of the {len(expected)} expected characters were found; "
+                f"the first one missing is {missing[0]}. Expected are the official archives, the unpacked folder "
+                f"images_background/Alphabet/character01/*.png, or a zip file of it."
+            )
 
 
-def _shrink(drawings: Drawings) -> Tensor:
+def _shrink(drawings: Drawings) -> npt.NDArray[np.uint8]:
     """(20, 105, 105) uint8 with ink 0 to (20, 1, 28, 28) uint8 with ink 255."""
     from torchvision.transforms.v2.functional import resize  # takes seconds to import, and a second load needs none
 
     ink = 255 - torch.tensor(drawings).unsqueeze(1).float()  # (20, 1, 105, 105)
     small: Tensor = resize(ink, [SIDE, SIDE], antialias=True)
-    return small.round().clamp(0, 255).to(torch.uint8)
+    return small.round().clamp(0, 255).to(torch.uint8).numpy()

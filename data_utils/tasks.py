@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -31,6 +31,9 @@ class TaskSampler:
         tasks_per_batch: episodes in one meta-batch.
         seed: start of the stream of episodes.
         rotations: also use every class turned by 90, 180 and 270 degrees, as three further classes (Omniglot).
+        transform: applied to the images of each support and query set, (n, C, H, W) float32 in [0, 1], such as a
+            `data_utils.presets.preset`. One that draws at random does so from PyTorch's global generator, not from
+            ``seed``.
 
     Raises:
         ValueError: if there are fewer classes than ways, or a class has fewer than shots + queries images.
@@ -45,6 +48,7 @@ class TaskSampler:
         tasks_per_batch: int = 4,
         seed: int = 0,
         rotations: bool = False,
+        transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         sizes = {"ways": ways, "shots": shots, "queries": queries, "tasks_per_batch": tasks_per_batch}
         for name, value in sizes.items():
@@ -53,6 +57,7 @@ class TaskSampler:
         self.data = data.with_rotations() if rotations else data
         self.ways, self.shots, self.queries = ways, shots, queries
         self.tasks_per_batch, self.seed, self.rotations = tasks_per_batch, seed, rotations
+        self.transform = transform
         self._check_sizes()
         self._first = self.data.counts.cumsum(0) - self.data.counts  # (classes,) row of each class's first image
         self._slots = torch.arange(int(self.data.counts.max()), device=data.images.device)
@@ -89,7 +94,8 @@ class TaskSampler:
 
     def _batch(self, rows: Tensor) -> Batch:
         labels = torch.arange(self.ways, device=rows.device).repeat_interleave(rows.shape[1])
-        return self.data.images[rows.flatten()].float() / 255, labels
+        images = self.data.images[rows.flatten()].float() / 255
+        return images if self.transform is None else self.transform(images), labels
 
     def sample(self) -> list[Episode]:
         """The next meta-batch of the stream: ``tasks_per_batch`` episodes."""

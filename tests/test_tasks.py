@@ -153,3 +153,11 @@ def test_episodes_are_made_on_the_device():
     assert all(tensor.device.type == "cuda" for tensor in flat(expected))
     sampler.load_state_dict(state)
     assert same(expected, sampler.sample())
+
+
+def test_transform_gets_the_float_images():
+    plain = TaskSampler(DATA, shots=2, queries=3, seed=4)
+    doubled = TaskSampler(DATA, shots=2, queries=3, seed=4, transform=lambda images: 2 * images)
+    for one, two in zip(plain.sample() + list(plain.episodes(3)), doubled.sample() + list(doubled.episodes(3))):
+        for (images, labels), (twice, same_labels) in zip(one, two):
+            assert torch.equal(2 * images, twice) and torch.equal(labels, same_labels)
