@@ -6,14 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from data_utils import LOADERS, ImageClasses, load
 from data_utils.catalogue import DATASETS, Dataset
 from data_utils.download import DownloadError, cache_dir
 from data_utils.own_copies import forget, remember, remembered_path, request
 from data_utils.split_reader import Manifest, open_split
 from data_utils.store import StoreError, fault, manifests, noted
+
+from .plots import show_image
 
 SPLITS = ("train", "val", "test")
 ROWS, COLUMNS = 10, 10  # of a contact sheet: classes and images of each
@@ -190,9 +190,8 @@ def _write_sheet(data: ImageClasses, out: Path, title: str) -> None:
     for row, name in zip(axes, names):
         images = data.of_class(name)[:COLUMNS]
         row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-        for place, axis in enumerate(row):
-            axis.set(xticks=[], yticks=[], frame_on=False)
-            if place < len(images):
-                picture = images[place].movedim(0, -1)  # (H, W, C)
-                axis.imshow(picture.expand(*picture.shape[:2], 3).to(torch.uint8).numpy())
+        for axis, image in zip(row, images):
+            show_image(axis, image.float() / 255)
+        for axis in row[len(images) :]:
+            axis.set_axis_off()
     figure.savefig(out, format="png", dpi=100)
