@@ -50,7 +50,7 @@ class Evaluation:
     @classmethod
     def over_tasks(cls, per_task: Tensor) -> Evaluation:
         """Mean and interval over tasks, from the (episodes,) accuracy of each task."""
-        per_task = per_task.double().cpu()
+        per_task = per_task.cpu().double()  # in this order: some devices have no float64
         return cls(per_task.mean().item(), 1.96 * per_task.std().item() / math.sqrt(len(per_task)), per_task, "tasks")
 
     def __str__(self) -> str:

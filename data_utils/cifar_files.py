@@ -204,7 +204,7 @@ def _read_sheets(archive: zipfile.ZipFile, classes: Sequence[str]) -> Classes:
         where, rows = f"{archive.filename}: {name}.webp", -(-counts[name] // COLUMNS)
         sheet = _decode(archive.read(f"{name}.webp"), where, (rows * SIDE, COLUMNS * SIDE))
         tiles = sheet.reshape(rows, SIDE, COLUMNS, SIDE, 3).swapaxes(1, 2).reshape(-1, SIDE, SIDE, 3)
-        tiles = np.ascontiguousarray(tiles[: counts[name]])  # (n, 32, 32, 3)
-        if hashlib.sha256(tiles.tobytes()).hexdigest() != sums[name]:
+        images = np.ascontiguousarray(tiles[: counts[name]])  # (n, 32, 32, 3)
+        if hashlib.sha256(images.tobytes()).hexdigest() != sums[name]:
             raise ValueError(f"{where} has other pixels than classes.csv says")
-        yield name, tiles
+        yield name, images

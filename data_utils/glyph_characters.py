@@ -152,7 +152,7 @@ def keep_distinct(characters: Iterable[str]) -> list[str]:
     its capital is CASE_ALIKE or more. Mirror images and rotations of each other remain distinct.
     """
     kept: list[str] = []
-    taken = np.zeros((0, 2304))
+    taken: NDArray[np.float64] = np.zeros((0, 2304))
     for character in characters:
         own = _signatures(character)
         if (own @ taken.T).max(initial=0.0) >= LOOK_ALIKE:

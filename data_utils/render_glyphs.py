@@ -57,7 +57,7 @@ def _distances(character: str, face: str) -> Array:
     scale = max(ink.shape) / 72
     middle = (np.array(ink.shape) - 1) / 2
     offset = middle - scale * 71.5
-    inside = ndimage.affine_transform(ink, [scale, scale], offset, output_shape=(144, 144), order=1) > 0.5
+    inside = ndimage.affine_transform(ink, np.diag([scale, scale]), offset, output_shape=(144, 144), order=1) > 0.5
     return ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
 
 
@@ -98,7 +98,7 @@ def _place(distances: Array, rng: np.random.Generator) -> Array:
     middle = np.array([rows.start + rows.stop - 1, columns.start + columns.stop - 1]) / 2
     offset = middle - scale * ((SIZE * FINE - 1) / 2 + shift)
     shape = (SIZE * FINE, SIZE * FINE)
-    fine = ndimage.affine_transform(distances, [scale, scale], offset, shape, order=1, mode="nearest")
+    fine = ndimage.affine_transform(distances, np.diag([scale, scale]), offset, shape, order=1, mode="nearest")
     ink = np.clip(fine / scale + 0.5, 0, 1)
     return ink.reshape(SIZE, FINE, SIZE, FINE).mean((1, 3))
 

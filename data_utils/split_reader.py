@@ -25,8 +25,8 @@ Manifest = dict[str, Any]
 def manifests() -> dict[Path, Manifest]:
     """The manifest of every converted split in the cache folder; an empty one where it cannot be read."""
     found: dict[Path, Manifest] = {}
-    for folder in sorted(home().glob("*-*/")):
-        if folder.suffix != ".tmp":
+    for folder in sorted(home().glob("*-*")):
+        if folder.is_dir() and folder.suffix != ".tmp":  # beside them lie lock files
             try:
                 found[folder] = _manifest(folder)
             except (OSError, ValueError):
