@@ -17,20 +17,24 @@ class LiveCurves:
 
     Args:
         label: name of the curve; a method's name gives it the method's colour.
-        seconds: end the run when it has taken this long; None: never.
+        seconds: end the run when it has taken this long and made ``at_least`` meta-iterations; None: never.
+        at_least: so that a slow machine, too, has something to show.
         every: seconds between two drawings.
         window: running mean over this many meta-iterations.
     """
 
-    def __init__(self, label: str, seconds: float | None = None, every: float = 1.0, window: int = 10) -> None:
-        self.label, self.seconds, self.every, self.window = label, seconds, every, window
+    def __init__(
+        self, label: str, seconds: float | None = None, at_least: int = 30, every: float = 1.0, window: int = 10
+    ) -> None:
+        self.label, self.seconds, self.at_least, self.every, self.window = label, seconds, at_least, every, window
         self._handle: DisplayHandle | None = None
         self._drawn_at = -float("inf")
 
     def __call__(self, history: History) -> bool:
         if time.monotonic() - self._drawn_at >= self.every:
             self.draw(history)
-        return self.seconds is not None and history.seconds >= self.seconds
+        enough = len(history.loss) >= self.at_least
+        return self.seconds is not None and enough and history.seconds >= self.seconds
 
     def picture(self, history: History) -> Picture:
         return training_curves({self.label: {"loss": history.loss, "accuracy": history.accuracy}}, window=self.window)

@@ -113,5 +113,5 @@ def test_live_curves_follow_the_run_in_one_output(
 
     shown.clear()
     config = TrainConfig(iterations=1000, progress=False)
-    history = meta_train(method, tasks, config, callback=live.LiveCurves("CxGrad", seconds=0.0, every=1e9))
-    assert len(history.loss) == 1 and history.interrupted, "it ends the run when the time is up"
+    history = meta_train(method, tasks, config, callback=live.LiveCurves("CxGrad", seconds=0.0, at_least=2, every=1e9))
+    assert len(history.loss) == 2 and history.interrupted, "it ends the run when the time is up"
