@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -25,3 +27,10 @@ def stripes() -> ImageClasses:
 @pytest.fixture()
 def tasks(stripes: ImageClasses) -> TaskSampler:
     return TaskSampler(stripes, ways=3, shots=2, queries=3, tasks_per_batch=2, seed=0)
+
+
+@pytest.fixture()
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder of the test's own."""
+    monkeypatch.setenv("CXGRAD_LITE_DATA", str(tmp_path / "cache"))
+    return tmp_path / "cache"

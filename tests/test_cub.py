@@ -21,11 +21,7 @@ OTHER = "002.Laysan_Albatross"
 COUNTS = {CLASSES[0]: 3, CLASSES[1]: 2, OTHER: 2}
 REAL = Path(os.environ.get("CXGRAD_LITE_TEST_DATA", ""))
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("CXGRAD_LITE_DATA", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture

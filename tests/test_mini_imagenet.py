@@ -24,11 +24,7 @@ CLASSES = ("n01930112", "n01981276", "n02099601")
 PER_CLASS = 4
 REAL = Path(os.environ.get("CXGRAD_LITE_TEST_DATA", ""))
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("CXGRAD_LITE_DATA", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture

@@ -25,11 +25,7 @@ CLASSES = ("n02099267", "n02099429", "n02099601")
 NAMES = ("flat-coated retriever", "curly-coated retriever", "golden retriever")
 COUNTS = (3, 5, 4)
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("CXGRAD_LITE_DATA", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture
