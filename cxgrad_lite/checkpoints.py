@@ -13,7 +13,7 @@ import safetensors
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from .maml import MAML
+from .method import Method
 from .nets import Conv4
 from .registry import METHODS
 
@@ -26,19 +26,19 @@ def options(module: nn.Module) -> dict[str, Any]:
     return {name: getattr(module, name) for name in parameters if name != "net"}
 
 
-def recipe_of(method: MAML) -> dict[str, Any]:
+def recipe_of(method: Method) -> dict[str, Any]:
     """What is needed to build the method again: its name, its options and those of its network."""
     return {"method": type(method).__name__, "options": options(method), "net": options(method.net)}
 
 
-def build(recipe: dict[str, Any]) -> MAML:
+def build(recipe: dict[str, Any]) -> Method:
     """A new method from a recipe; its weights are fresh."""
     if recipe["method"] not in METHODS:
         raise ValueError(f"there is no method {recipe['method']!r}; known are {', '.join(METHODS)}")
     return METHODS[recipe["method"]](Conv4(**recipe["net"]), **recipe["options"])
 
 
-def save_checkpoint(path: str | Path, method: MAML, **provenance: Any) -> None:
+def save_checkpoint(path: str | Path, method: Method, **provenance: Any) -> None:
     """Write parameters and recipe to one file, under a temporary name first, so that no half-written file is left.
 
     Args:
@@ -81,7 +81,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
     return header
 
 
-def load_checkpoint(path: str | Path, into: MAML | None = None) -> MAML:
+def load_checkpoint(path: str | Path, into: Method | None = None) -> Method:
     """The method stored in a checkpoint, or ``into`` with the stored parameters.
 
     Raises:

@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .maml import MAML, Batch, StepTrace, Theta, fast
+from .maml import MAML
+from .method import Batch, StepTrace, Theta, fast
 from .nets import Conv4
 
 

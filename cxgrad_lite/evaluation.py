@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .maml import MAML, Batch
+from .method import Batch, Method
 
 Episode = tuple[Batch, Batch]  # (support, query)
 ProtocolName = Literal["tasks", "paper"]
@@ -59,7 +59,7 @@ class Evaluation:
 
 
 def evaluate(
-    method: MAML | Sequence[MAML],
+    method: Method | Sequence[Method],
     tasks: Tasks,
     episodes: int = 600,
     protocol: ProtocolName = "tasks",
@@ -83,7 +83,7 @@ def evaluate(
     """
     if protocol not in ("tasks", "paper"):
         raise ValueError(f"protocol must be 'tasks' or 'paper', not {protocol!r}")
-    methods = [method] if isinstance(method, MAML) else list(method)
+    methods = [method] if isinstance(method, Method) else list(method)
     if protocol == "tasks" and len(methods) != 1:
         raise ValueError(f"{len(methods)} methods were given; averaging their logits needs protocol='paper'")
     if episodes < 2:
@@ -100,7 +100,7 @@ def evaluate(
 
 
 @torch.no_grad()
-def mean_logits(methods: Sequence[MAML], support: Batch, images: Tensor) -> Tensor:
+def mean_logits(methods: Sequence[Method], support: Batch, images: Tensor) -> Tensor:
     """(n, ways) logits after adaptation, averaged over methods."""
     return torch.stack([method.logits(method.adapt(support), images) for method in methods]).mean(0)
 

@@ -1,70 +1,22 @@
-"""MAML and what is one rule away from it: ANIL and BOIL.
+"""MAML and what is one choice of fast tensors away from it: ANIL and BOIL.
 
-Every gradient-based method of this package is a class with three small methods. ``theta`` is a dict of the *fast*
-tensors of one task; everything else in the network is shared by all tasks. Nothing is kept on ``self`` during
-adaptation: theta goes in, theta comes out.
+Every gradient-based method of this package is a class with a few small methods: which tensors are *fast*, where they
+`begin`, and how they move in an inner `step` or, shorter, in the `update` after the gradient is known.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, overload
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
-from torch.nn import functional as F
 
+from .method import Batch, Method, StepTrace, Theta, detached, fast, is_capturing
 from .nets import Conv4
 
-Theta = dict[str, Tensor]  # fast tensors by name
-Batch = tuple[Tensor, Tensor]  # (images, labels): (n, C, H, W), (n,)
 
-
-def fast(theta: Theta) -> Theta:
-    """The same tensors, in a form that a gradient can be taken of."""
-    return {name: t if t.requires_grad else t.detach().requires_grad_() for name, t in theta.items()}
-
-
-def norms(theta: Theta) -> dict[str, float]:
-    """Euclidean (for matrices and kernels: Frobenius) norm of each tensor."""
-    return {name: t.norm().item() for name, t in theta.items()}
-
-
-@dataclass(frozen=True)
-class StepTrace:
-    """What was seen in one inner step. All tensors are detached; norms are computed when asked for.
-
-    Attributes:
-        loss: () support loss at the fast tensors ``before``.
-        before: fast tensors at which the gradient was taken (for CxGrad: after scaling).
-        grads: gradient of the loss with respect to each of them.
-        after: fast tensors after the step.
-        scaling: (blocks,) CxGrad's γ of this step, else None.
-        context: (context_dim,) CxGrad's context after this step's update, else None.
-    """
-
-    loss: Tensor
-    before: Theta
-    grads: Theta
-    after: Theta
-    scaling: Tensor | None = None
-    context: Tensor | None = None
-
-    @property
-    def weight_norms(self) -> dict[str, float]:
-        return norms(self.before)
-
-    @property
-    def grad_norms(self) -> dict[str, float]:
-        return norms(self.grads)
-
-    @property
-    def update_norms(self) -> dict[str, float]:
-        return norms({name: self.after[name] - t for name, t in self.before.items()})
-
-
-class MAML(nn.Module):
+class MAML(Method):
     """Model-agnostic meta-learning: an initialisation from which a few gradient steps solve a new task.
 
     Inner loop (CxGrad paper, eq. 2): θ ← θ − α ∇L(θ; support), ``inner_steps`` times. Outer loop (eq. 3): descend the
@@ -95,10 +47,9 @@ class MAML(nn.Module):
         second_order: bool = True,
         adapt_norm: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(net)
         if inner_lr < 0 or inner_steps < 0:
             raise ValueError(f"inner_lr and inner_steps cannot be negative: {inner_lr}, {inner_steps}")
-        self.net = net
         self.inner_lr, self.inner_steps = inner_lr, inner_steps
         self.second_order, self.adapt_norm = second_order, adapt_norm
 
@@ -114,11 +65,6 @@ class MAML(nn.Module):
         """(n, ways) logits of the network with its fast tensors replaced by ``theta``."""
         return functional_call(self.net, theta, (images,))
 
-    def loss(self, theta: Theta, batch: Batch) -> Tensor:
-        """() mean cross-entropy on a batch."""
-        images, labels = batch
-        return F.cross_entropy(self.logits(theta, images), labels)
-
     def begin(self, support: Batch) -> Theta:
         """The fast tensors before the first inner step."""
         return {name: p for name, p in self.net.named_parameters() if self.is_fast(name)}
@@ -127,18 +73,23 @@ class MAML(nn.Module):
         """Inner step ``k``: new fast tensors, and what was seen on the way."""
         theta = fast(theta)
         loss, grads = self.gradients(theta, support)
-        after = {name: t - self.rate(name, k) * grads[name] for name, t in theta.items()}
-        return after, StepTrace(loss.detach(), detached(theta), detached(grads), detached(after))
+        after = {**theta, **self.update(theta, grads, k)}
+        before, moved = ({name: t[name] for name in grads} for t in (theta, after))
+        return after, StepTrace(loss.detach(), detached(before), detached(grads), detached(moved))
+
+    def update(self, theta: Theta, grads: Theta, k: int) -> Theta:
+        """The fast tensors after inner step ``k`` (eq. 2)."""
+        return {name: theta[name] - self.rate(name, k) * grad for name, grad in grads.items()}
 
     def gradients(self, theta: Theta, batch: Batch) -> tuple[Tensor, Theta]:
         """Loss and its gradient. The graph is kept where the caller may want a meta-gradient: not under no_grad."""
         meta = torch.is_grad_enabled()
+        names = [name for name in theta if self.is_fast(name)]
         with torch.enable_grad():
             loss = self.loss(theta, batch)
-            grads = torch.autograd.grad(
-                loss, list(theta.values()), create_graph=meta and self.second_order, retain_graph=meta
-            )
-        return loss, dict(zip(theta, grads, strict=True))
+            tensors = [theta[name] for name in names]
+            grads = torch.autograd.grad(loss, tensors, create_graph=meta and self.second_order, retain_graph=meta)
+        return loss, dict(zip(names, grads, strict=True))
 
     @overload
     def adapt(self, support: Batch, trace: Literal[False] = False) -> Theta: ...
@@ -158,7 +109,7 @@ class MAML(nn.Module):
             ValueError: if the support set has more classes than the head.
             RuntimeError: inside ``torch.inference_mode()``, where no gradient can be taken.
         """
-        self._check(support)
+        self.check(support)
         theta, seen = self.begin(support), []
         for k in range(self.inner_steps):
             theta, step_trace = self.step(theta, support, k)
@@ -166,33 +117,21 @@ class MAML(nn.Module):
                 seen.append(step_trace)
         return (theta, seen) if trace else theta
 
-    def _check(self, support: Batch) -> None:
+    def check(self, support: Batch) -> None:
+        """Refuse what cannot work, before any work is done."""
         if torch.is_inference_mode_enabled():
             raise RuntimeError(
                 f"{type(self).__name__} adapts by gradient descent, which torch.inference_mode() forbids; "
                 "use torch.no_grad() instead"
             )
         labels = support[1]
-        if labels.is_cuda and torch.cuda.is_current_stream_capturing():
-            return  # a captured graph cannot look at values
+        if is_capturing(labels):
+            return
         if int(labels.max()) >= self.net.ways:
             raise ValueError(
                 f"the head tells {self.net.ways} classes apart, but the task has {int(labels.max()) + 1}; "
                 f"build the network with ways={int(labels.max()) + 1}"
             )
-
-    def outer(self, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
-        """() query loss and (n, ways) query logits after adaptation."""
-        logits = self.logits(self.adapt(support), query[0])
-        return F.cross_entropy(logits, query[1]), logits
-
-    def forward(self, support: Batch, query: Batch) -> Tensor:
-        """() query loss after adaptation, differentiable to every meta-parameter."""
-        return self.outer(support, query)[0]
-
-
-def detached(theta: Theta) -> Theta:
-    return {name: t.detach() for name, t in theta.items()}
 
 
 class ANIL(MAML):

@@ -29,16 +29,20 @@ def make_activation(activation: Activation) -> nn.Module:
 
 
 class Block(nn.Module):
-    """Convolution 3×3, normalisation, 2×2 max-pooling (if ``pool``), activation."""
+    """Convolution 3×3, normalisation, 2×2 max-pooling (if ``pool``), activation.
+
+    ``film`` is a free place for a feature-wise modulation before the activation; see `conditioned.CAVIA`.
+    """
 
     def __init__(self, conv: nn.Conv2d, norm: nn.Module, activation: nn.Module, pool: bool) -> None:
         super().__init__()
         self.conv, self.norm, self.activation = conv, norm, activation
         self.pool = nn.MaxPool2d(2) if pool else nn.Identity()
+        self.film: nn.Module = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         # The activation is monotone, so pooling first gives the same numbers from a quarter of the work.
-        return self.activation(self.pool(self.norm(self.conv(x))))
+        return self.activation(self.film(self.pool(self.norm(self.conv(x)))))
 
 
 class Conv4(nn.Module):
@@ -80,8 +84,8 @@ class Conv4(nn.Module):
         self.in_channels, self.image_size, self.ways, self.width = in_channels, image_size, ways, width
         self.activation: Activation = activation
         self.conv_bias, self.poolings, self.norm, self.eps = conv_bias, poolings, norm, eps
-        final_size = image_size >> poolings
-        if not 0 <= poolings <= 4 or final_size < 1:
+        self.final_size = image_size >> poolings
+        if not 0 <= poolings <= 4 or self.final_size < 1:
             raise ValueError(
                 f"a {image_size}-pixel image cannot be halved {poolings} times; poolings must be between 0 and "
                 f"{min(4, int(math.log2(max(image_size, 1))))} here"
@@ -96,7 +100,7 @@ class Conv4(nn.Module):
             )
             for i in range(4)
         )
-        self.head = nn.Linear(width * final_size**2, ways)
+        self.head = nn.Linear(width * self.final_size**2, ways)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
-from .maml import Batch
+from .method import Batch
 from .probes import LAYERS
 
 # Okabe and Ito's colours, which people with any common colour vision can tell apart.

@@ -12,7 +12,7 @@ import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import date
 from fnmatch import fnmatch
 from pathlib import Path
@@ -21,38 +21,23 @@ from typing import Any
 import torch
 
 from .checkpoints import save_checkpoint
-from .evaluation import Evaluation, evaluate
-from .recipes import RATES_FILE, Recipe, best_recipe
-from .training import History, TrainConfig
+from .evaluation import Evaluation, Tasks, evaluate
+from .maml import MAML
+from .method import Method
+from .plan import SEARCH_ITERATIONS, recipe_named, search_recipes, whole_recipes
+from .probes import LAYERS, layer_norms, traces
+from .recipes import RATES_FILE, Recipe
+from .training import History, meta_train
 
-DATASETS = ("glyphs", "omniglot_small")
-METHODS = ("MAML", "CxGrad")
-RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-SEARCH_ITERATIONS = 150
-SEEDS = (0,)
-CURVE_EVERY = 20  # meta-iterations averaged into one point of a stored curve
-
-
-def search_recipes() -> list[Recipe]:
-    """The short runs that inner rates are chosen by."""
-    return [Recipe(d, m, inner_lr=r, iterations=SEARCH_ITERATIONS) for d in DATASETS for m in METHODS for r in RATES]
-
-
-def whole_recipes(folder: Path) -> list[Recipe]:
-    """Whole runs: at the best rate with every seed, and at the paper's 0.01."""
-    runs = []
-    for dataset in DATASETS:
-        for method in METHODS:
-            best = best_recipe(dataset, method, folder)
-            runs += [replace(best, seed=seed) for seed in SEEDS]
-            runs += [] if best.inner_lr == 0.01 else [replace(best, inner_lr=0.01)]
-    return runs
+CURVE_EVERY = 20  # meta-iterations averaged into one point of a stored curve, and between two probes
+SEARCH_TASKS, TEST_TASKS = 100, 600  # validation and meta-test tasks that a run is judged by
+PROBED_TASKS = 8  # validation tasks of a probe
 
 
 def run_search(recipe: Recipe, target: Path) -> None:
     """A short run and its accuracy on 200 validation tasks."""
-    method, history = recipe.train(TrainConfig(recipe.iterations, recipe.meta_lr))
-    result = {**provenance(recipe, history), "validation": summary(evaluate(method, recipe.tasks("val"), 200))}
+    method, history = recipe.train()
+    result = {**provenance(recipe, history), "validation": summary(evaluate(method, recipe.tasks("val"), SEARCH_TASKS))}
     target.parent.mkdir(parents=True, exist_ok=True)
     target.with_suffix(".part").write_text(json.dumps(result))
     target.with_suffix(".part").replace(target)
@@ -60,18 +45,52 @@ def run_search(recipe: Recipe, target: Path) -> None:
 
 def run_whole(recipe: Recipe, target: Path) -> None:
     """A whole run: its checkpoint, with curves and the accuracy on 600 meta-test tasks."""
-    method, history = recipe.train()
+    method = recipe.build()
+    probes = Probes(method, recipe.tasks("val"))
+    history = meta_train(method, recipe.tasks("train"), recipe.config(), callback=probes)
+    curves: dict[str, Any] = {"loss": every(history.loss), "accuracy": every(history.accuracy), "every": CURVE_EVERY}
     save_checkpoint(
         target,
         method,
         **provenance(recipe, history),
-        curves={"loss": every(history.loss), "accuracy": every(history.accuracy), "every": CURVE_EVERY},
-        test=summary(evaluate(method, recipe.tasks("test"), 600)),
+        curves=curves | probes.curves,
+        test=summary(evaluate(method, recipe.tasks("test"), TEST_TASKS)),
     )
 
 
+class Probes:
+    """A training callback that looks at the inner loop on fixed validation tasks.
+
+    ``curves`` then has, one entry per probe: "iteration" (meta-iterations done); "norms", the mean gradient norm of
+    each layer over inner steps and tasks; for CxGrad "gamma", the mean of each block's γ over tasks in the last inner
+    step, and "gamma_std", its standard deviation over tasks.
+    """
+
+    def __init__(self, method: Method, tasks: Tasks) -> None:
+        self.method, self.tasks = method, tasks
+        self.curves: dict[str, Any] = {}
+
+    def __call__(self, history: History) -> None:
+        done = len(history.loss)
+        if not isinstance(self.method, MAML) or done % CURVE_EVERY and done != 1:
+            return
+        found = list(traces(self.method, self.tasks, PROBED_TASKS))
+        self.add("iteration", done)
+        norms = self.curves.setdefault("norms", {layer: [] for layer in LAYERS})
+        for layer in LAYERS:
+            steps = [norm for trace in found for norm in layer_norms(trace)[layer]]
+            norms[layer].append(float(f"{sum(steps) / len(steps):.4g}"))
+        gammas = [trace[-1].scaling for trace in found if trace[-1].scaling is not None]
+        if gammas:
+            self.add("gamma", torch.stack(gammas).mean(0).tolist())
+            self.add("gamma_std", torch.stack(gammas).std(0).tolist())
+
+    def add(self, key: str, value: Any) -> None:
+        self.curves.setdefault(key, []).append(value)
+
+
 def result_file(recipe: Recipe, folder: Path) -> Path:
-    searching = recipe.iterations == SEARCH_ITERATIONS
+    searching = recipe.iterations <= SEARCH_ITERATIONS
     return folder / "search" / f"{recipe.name}.json" if searching else folder / f"{recipe.name}.safetensors"
 
 
@@ -129,17 +148,28 @@ def run_all(recipes: list[Recipe], folder: Path, jobs: int) -> None:
             raise SystemExit("some runs failed; the same command makes just those again")
 
 
+def gather_searches(folder: Path) -> list[Recipe]:
+    """Write all results of the search into one file, once there are all of them; the runs that are missing."""
+    file, stored = folder / RATES_FILE, {}
+    if file.exists():
+        stored = {Recipe(**run["recipe"]).name: run for run in json.loads(file.read_text())}
+    for recipe in search_recipes():
+        if result_file(recipe, folder).exists():
+            stored[recipe.name] = json.loads(result_file(recipe, folder).read_text())
+    missing = [recipe for recipe in search_recipes() if recipe.name not in stored]
+    if not missing:
+        file.write_text(json.dumps([stored[recipe.name] for recipe in search_recipes()], indent=1))
+    return missing
+
+
 def pretrain(only: str, folder: Path, jobs: int) -> None:
     """The runs whose names match the pattern; a full name runs in this process."""
     folder.mkdir(parents=True, exist_ok=True)
-    whole = [Recipe(d, m, inner_lr=r, seed=s) for d in DATASETS for m in METHODS for r in RATES for s in SEEDS]
-    for recipe in search_recipes() + whole:
-        if recipe.name == only:
-            return run_one(recipe, folder)
-    run_all([recipe for recipe in search_recipes() if fnmatch(recipe.name, only)], folder, jobs)
-    results = [result_file(recipe, folder) for recipe in search_recipes()]
-    if not all(file.exists() for file in results):
+    single = recipe_named(only)
+    if single:
+        return run_one(single, folder)
+    run_all([recipe for recipe in gather_searches(folder) if fnmatch(recipe.name, only)], folder, jobs)
+    if gather_searches(folder):
         print("the whole runs wait for the rest of the search")
         return
-    (folder / RATES_FILE).write_text(json.dumps([json.loads(file.read_text()) for file in results], indent=1))
     run_all([recipe for recipe in whole_recipes(folder) if fnmatch(recipe.name, only)], folder, jobs)

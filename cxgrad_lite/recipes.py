@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from data_utils import TaskSampler, load
+from data_utils.presets import preset
 
 from .checkpoints import build, load_checkpoint, read_header
 from .maml import MAML
+from .method import Method
+from .nets import Activation
+from .registry import METHODS
 from .training import History, TrainConfig, meta_train
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -22,7 +26,7 @@ RATES_FILE = "inner_rates.json"
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run on the CPU, small enough for a laptop."""
+    """One training run. The defaults are small enough for a laptop; `published.PUBLISHED` has the papers' settings."""
 
     dataset: str = "glyphs"  # a name that data_utils.load knows
     method: str = "CxGrad"  # a name in cxgrad_lite.METHODS
@@ -30,56 +34,104 @@ class Recipe:
     shots: int = 5  # support images per class
     queries: int = 15  # query images per class
     tasks_per_batch: int = 2  # episodes per meta-iteration
+    train_ways: int | None = None  # the same while meta-training, where it differs (ProtoNet)
+    train_queries: int | None = None  # the same while meta-training, where it differs (the zoo)
     width: int = 32  # filters per convolution
-    inner_lr: float = 0.01  # α
-    inner_steps: int = 5  # in training and at test
+    activation: Activation = "leaky_relu"  # of the network
+    conv_bias: bool = False  # whether convolutions have a bias
+    poolings: int = 4  # blocks that halve the image
+    eps: float = 1e-5  # batch norm's ε
+    inner_lr: float | None = None  # α, or where a learned rate starts; None: the method's default, or it has none
+    inner_steps: int | None = None  # in training and at test; None: the method's default
+    options: dict[str, Any] = field(default_factory=dict)  # further arguments of the method
+    normalisation: Literal["none", "imagenet"] = "none"  # of the images; see data_utils.preset
     iterations: int = 600  # meta-iterations
     meta_lr: float = 1e-3  # Adam's rate
+    decay: float = 1.0  # Adam's rate is multiplied by this …
+    decay_every: int = 0  # … every so many meta-iterations; 0: never
+    clip_value: float | None = None  # clamp of each entry of the meta-gradient
+    clip_norm: float | None = None  # largest norm of the meta-gradient
     seed: int = 0  # of the initial weights and of the training episodes
 
     @property
     def name(self) -> str:
-        """File name of the run, without ending."""
-        task = f"{self.dataset}-{self.ways}way-{self.shots}shot"
-        return f"{task}-{self.method.lower()}-lr{self.inner_lr:g}-{self.iterations}it-seed{self.seed}"
+        """File name of the run, without ending: what is most often changed, then what differs from the defaults."""
+        changes = {"poolings": self.poolings, "eps": self.eps} | self.options
+        usual = {"poolings": 4, "eps": 1e-5}
+        parts = [self.dataset, f"{self.ways}way", f"{self.shots}shot", self.method.lower()]
+        parts += [] if self.inner_lr is None else [f"lr{self.inner_lr:g}"]
+        parts += [f"{key}{value:g}" for key, value in changes.items() if usual.get(key) != value]
+        return "-".join([*parts, f"{self.iterations}it", f"seed{self.seed}"])
 
     def tasks(self, split: str) -> TaskSampler:
         """Episodes of a split; validation and test episodes do not depend on the run's seed."""
         seed = SPLIT_SEEDS.get(split, self.seed)
-        return TaskSampler(
-            load(self.dataset, split), self.ways, self.shots, self.queries, self.tasks_per_batch, seed=seed
-        )
+        ways, queries = self.ways, self.queries
+        if split == "train":
+            ways, queries = self.train_ways or ways, self.train_queries or queries
+        transform = None if self.normalisation == "none" else preset(self.normalisation)
+        images = load(self.dataset, split)
+        return TaskSampler(images, ways, self.shots, queries, self.tasks_per_batch, seed=seed, transform=transform)
 
-    def build(self) -> MAML:
+    def build(self) -> Method:
         """The untrained method."""
         torch.manual_seed(self.seed)
         channels, _, size = load(self.dataset, "val").images.shape[1:]
-        net = {"in_channels": channels, "image_size": size, "ways": self.ways, "width": self.width}
-        options = {"inner_lr": self.inner_lr, "inner_steps": self.inner_steps}
-        return build({"method": self.method, "options": options, "net": net})
+        net: dict[str, Any] = {"in_channels": channels, "image_size": size, "ways": self.ways, "width": self.width}
+        net |= {"activation": self.activation, "conv_bias": self.conv_bias, "poolings": self.poolings, "eps": self.eps}
+        return build({"method": self.method, "options": self.method_options(), "net": net})
 
-    def train(self, config: TrainConfig | None = None) -> tuple[MAML, History]:
+    def method_options(self) -> dict[str, Any]:
+        inner = {"inner_lr": self.inner_lr, "inner_steps": self.inner_steps}
+        return {key: value for key, value in inner.items() if value is not None} | self.options
+
+    def config(self) -> TrainConfig:
+        """How the outer loop runs."""
+        return TrainConfig(
+            self.iterations,
+            self.meta_lr,
+            decay=self.decay,
+            decay_every=self.decay_every,
+            clip_value=self.clip_value,
+            clip_norm=self.clip_norm,
+        )
+
+    def train(self, config: TrainConfig | None = None) -> tuple[Method, History]:
         """Run the recipe; ``config`` may change how progress is shown and validated."""
-        config = config or TrainConfig(self.iterations, self.meta_lr)
         method = self.build()
-        return method, meta_train(method, self.tasks("train"), config, self.tasks("val"))
+        return method, meta_train(method, self.tasks("train"), config or self.config(), self.tasks("val"))
 
 
-def rate_search(dataset: str, method: str, folder: Path = PRETRAINED) -> dict[float, dict[str, float]]:
-    """Validation accuracy of short runs by inner rate: rate → {"mean", "ci95", "episodes"}."""
+def has_inner_rate(method: str) -> bool:
+    return issubclass(METHODS[method], MAML)
+
+
+def rate_search(
+    dataset: str, method: str, folder: Path = PRETRAINED, shots: int = 5, iterations: int = 150
+) -> dict[float, dict[str, float]]:
+    """Validation accuracy of short runs by inner rate: rate → {"mean", "ci95", "episodes"}.
+
+    Args:
+        dataset, method, shots, iterations: of the runs; the zoo's (notebook 08) have 100 meta-iterations.
+        folder: where the results lie.
+    """
+    wanted = {"dataset": dataset, "method": method, "shots": shots, "iterations": iterations}
     runs = json.loads((folder / RATES_FILE).read_text())
-    chosen = [run for run in runs if (run["recipe"]["dataset"], run["recipe"]["method"]) == (dataset, method)]
+    chosen = [run for run in runs if wanted.items() <= run["recipe"].items()]
     return {run["recipe"]["inner_lr"]: run["validation"] for run in chosen}
 
 
+def best_rate(search: dict[float, dict[str, float]]) -> float:
+    return max(search, key=lambda rate: search[rate]["mean"])
+
+
 def best_recipe(dataset: str, method: str, folder: Path = PRETRAINED) -> Recipe:
-    """The recipe at the inner rate that did best on validation classes."""
-    search = rate_search(dataset, method, folder)
-    return Recipe(dataset, method, inner_lr=max(search, key=lambda rate: search[rate]["mean"]))
+    """The 5-shot recipe at the inner rate that did best on validation classes."""
+    return Recipe(dataset, method, inner_lr=best_rate(rate_search(dataset, method, folder)))
 
 
-def pretrained(recipe: Recipe) -> tuple[MAML, dict[str, Any]]:
-    """A shipped checkpoint and its provenance (see `pretraining.train_whole`).
+def pretrained(recipe: Recipe) -> tuple[Method, dict[str, Any]]:
+    """A shipped checkpoint and its provenance (see `pretraining.run_whole`).
 
     Raises:
         FileNotFoundError: if that run is not shipped; the message names those that are.

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from .evaluation import Episode, Evaluation, Tasks, accuracy, evaluate
 from .maml import MAML
+from .method import Method
 
 ADVICE = "a smaller inner_lr or meta_lr, or clip_value=10, usually helps"
 
@@ -33,6 +34,8 @@ class TrainConfig:
     iterations: int = 1000  # meta-iterations: one Adam step each
     meta_lr: float = 1e-3  # Adam's rate; released code: 1e-3
     schedule: Literal["constant", "cosine"] = "constant"  # released code: cosine by name, constant in effect
+    decay: float = 1.0  # meta_lr is multiplied by this …
+    decay_every: int = 0  # … every so many meta-iterations; 0: never
     clip_value: float | None = None  # clamp each entry of the meta-gradient to ± this (MAML, MAML++, L2F: 10)
     clip_norm: float | None = None  # scale the meta-gradient to at most this norm
     validate_every: int = 0  # meta-iterations between two validations; 0: none
@@ -66,7 +69,7 @@ class History:
 
 
 def meta_train(
-    method: MAML,
+    method: Method,
     tasks: Tasks,
     config: TrainConfig | None = None,
     validation: Tasks | None = None,
@@ -98,6 +101,7 @@ def meta_train(
     with bar, interrupt_flag(history) as interrupted:
         for iteration in range(1, config.iterations + 1):
             optimiser.zero_grad()
+            method.begin_iteration(iteration - 1)
             loss, correct = meta_gradient(method, tasks.sample(), iteration)
             prepare_gradients(method, config, iteration)
             optimiser.step()
@@ -116,7 +120,7 @@ def meta_train(
     return history
 
 
-def meta_gradient(method: MAML, episodes: list[Episode], iteration: int = 0) -> tuple[float, float]:
+def meta_gradient(method: Method, episodes: list[Episode], iteration: int = 0) -> tuple[float, float]:
     """Add the gradient of the mean query loss to the parameters' ``.grad``; return mean loss and accuracy.
 
     One task at a time: the graph of a task is freed before the next begins, so memory does not grow with their number.
@@ -133,16 +137,18 @@ def meta_gradient(method: MAML, episodes: list[Episode], iteration: int = 0) -> 
     return loss_sum / len(episodes), correct / len(episodes)
 
 
-def describe_overflow(method: MAML, episode: Episode) -> str:
+def describe_overflow(method: Method, episode: Episode) -> str:
     """Which loss turned non-finite first, and what to do."""
-    with torch.no_grad():
-        _, trace = method.adapt(episode[0], trace=True)
-    bad = [k for k, seen in enumerate(trace, 1) if not torch.isfinite(seen.loss)]
+    bad = []
+    if isinstance(method, MAML):
+        with torch.no_grad():
+            _, trace = method.adapt(episode[0], trace=True)
+        bad = [k for k, seen in enumerate(trace, 1) if not torch.isfinite(seen.loss)]
     what = f"the support loss is not finite in inner step {bad[0]}" if bad else "the query loss is not finite"
     return f"{what}; {ADVICE}"
 
 
-def prepare_gradients(method: MAML, config: TrainConfig, iteration: int) -> None:
+def prepare_gradients(method: Method, config: TrainConfig, iteration: int) -> None:
     """Refuse a meta-gradient that would destroy the parameters; clip it if the configuration says so."""
     for name, parameter in method.named_parameters():
         if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
@@ -154,10 +160,12 @@ def prepare_gradients(method: MAML, config: TrainConfig, iteration: int) -> None
 
 
 def make_schedule(optimiser: Adam, config: TrainConfig) -> LambdaLR:
-    def cosine(iteration: int) -> float:
-        return 0.5 * (1 + math.cos(math.pi * iteration / config.iterations))
+    def factor(iteration: int) -> float:
+        decayed = config.decay ** (iteration // config.decay_every) if config.decay_every else 1.0
+        cosine = config.schedule == "cosine"
+        return decayed * (0.5 * (1 + math.cos(math.pi * iteration / config.iterations)) if cosine else 1.0)
 
-    return LambdaLR(optimiser, cosine if config.schedule == "cosine" else lambda iteration: 1.0)
+    return LambdaLR(optimiser, factor)
 
 
 @contextmanager

@@ -12,14 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from cxgrad_lite import ANIL, BOIL, MAML, Conv4, CxGrad
-from cxgrad_lite.maml import Batch, StepTrace
+from cxgrad_lite import ALFA, ANIL, BOIL, CAVIA, L2F, MAML, Conv4, CxGrad, MAMLPlusPlus, ModGrad
+from cxgrad_lite.method import Batch, StepTrace
 from cxgrad_lite.nets import Activation
 
 REFERENCE = Path(__file__).parent / "reference"
 TOLERANCE = 1e-9
 TRAJECTORIES = ["cxgrad_5way1shot_28px", "maml_5way1shot_28px", "maml_first_order_5way2shot_28px"]
 OFFICIAL = json.loads((REFERENCE / "official_meta_gradients.json").read_text())
+OFFICIAL["cases"] |= json.loads((REFERENCE / "modgrad_meta_gradients.json").read_text())["cases"]
 
 
 def assert_close(ours: Tensor | float, theirs: Tensor | float, what: str) -> None:
@@ -120,19 +121,34 @@ CASES = {
     "MAML-torchmeta": lambda net: MAML(net, inner_lr=0.5, inner_steps=1, adapt_norm=True),
     "ANIL": lambda net: ANIL(net, inner_lr=0.5, inner_steps=1),
     "BOIL": lambda net: BOIL(net),
+    "ALFA": lambda net: ALFA(net),
+    "L2F": lambda net: L2F(net),
+    "MAML++": lambda net: MAMLPlusPlus(net, inner_lr=0.01),
+    "CAVIA": lambda net: CAVIA(net, context_dim=8),
+    "ModGrad": lambda net: ModGrad(net, context_dim=10),
 }
+CONV_BIAS = ("ALFA", "MAML++", "CAVIA", "BOIL", "ANIL", "MAML-torchmeta", "ModGrad")
+RELU = ("CAVIA", "BOIL", "ANIL", "MAML-torchmeta", "ModGrad")
 
 
 def our_official_name(theirs: str) -> str:
-    """The same translation for the names of the CxGrad and of the BOIL repository."""
+    """The same translation for the names of six other repositories."""
     name = theirs.removesuffix("GAIN").replace("gamma_generator", "generator")
-    if name.startswith("generator"):
+    if name.startswith(("net", "generator", "regularizer", "attenuator")):
         return name
+    if name.startswith("inner_loop_optimizer."):
+        _, table, tensor = name.split(".")
+        tensor = our_official_name(tensor.replace("layer_dict-", "").replace("-", ".")).removeprefix("net.")
+        return f"{'decays' if 'beta' in table else 'rates'}.{tensor.replace('.', '-')}"
     if name.startswith("features."):
         _, block, part, rest = name.split(".")
         return f"net.blocks.{block}.{'conv' if part == '0' else 'norm'}.{rest}"
+    layer, _, rest = name.partition(".")
+    if layer.startswith(("bn", "film")) or layer[:-1] == "conv" and rest in ("weight", "bias"):  # CAVIA counts from 1
+        part = {"b": "norm", "f": "film", "c": "conv"}[layer[0]]
+        return f"net.blocks.{int(layer[-1]) - 1}.{part}.{rest}"
     name = name.replace("classifier.layer_dict.", "").replace("norm_layer", "norm").replace("linear.weights", "weight")
-    name = name.replace("classifier.", "").replace("linear.", "")
+    name = name.replace("classifier.", "").replace("linear.", "").replace("fc1.", "")
     return f"net.blocks.{name[4:]}" if name.startswith("conv") else f"net.head.{name}"
 
 
@@ -160,14 +176,19 @@ def closed_form_images(size: int, task: int) -> tuple[Batch, Batch]:
 @pytest.mark.parametrize("name", CASES)
 def test_official_meta_gradient(name: str) -> None:
     case = OFFICIAL["cases"][name]
-    lineage = name in ("CxGrad", "MAML")
-    activation: Activation = "leaky_relu" if lineage else "relu"
-    net = Conv4(3, case["image_size"], 5, width=6, activation=activation, conv_bias=not lineage)
+    activation: Activation = "relu" if name in RELU else "leaky_relu"
+    net = Conv4(3, case["image_size"], 5, width=6, activation=activation, conv_bias=name in CONV_BIAS)
     method = CASES[name](net).double()
-    method.load_state_dict(closed_form(case), strict=True)
+    starts = {"rates": 0.01, "decays": 5e-6}  # in float64, unlike what the method was built with
+    for key, parameter in method.named_parameters():
+        with torch.no_grad():
+            parameter.fill_(starts.get(key.partition(".")[0], torch.nan))
+    method.load_state_dict(method.state_dict() | closed_form(case), strict=True)
+    method.begin_iteration(500 * (case.get("multi_step_loss_epoch") or 0))
 
     episodes = [closed_form_images(case["image_size"], task) for task in range(case["tasks"])]
-    loss = torch.stack([method(support, query) for support, query in episodes]).mean()
+    losses = torch.stack([method(support, query) for support, query in episodes])
+    loss = losses.sum() if case.get("reduction") == "sum over tasks" else losses.mean()
     assert_close(loss, case["outer_loss"], "query loss")
     loss.backward()
     theirs = {our_official_name(key): norm for key, norm in case["grad_norms"].items()}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cxgrad_lite import ANIL, BOIL, MAML, Conv4, CxGrad
-from cxgrad_lite.maml import Batch, Theta
+from cxgrad_lite.method import Batch, Theta
 from cxgrad_lite.nets import Norm
 
 EPS = 1e-14  # PyTorch rejects 0
