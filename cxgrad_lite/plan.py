@@ -78,10 +78,10 @@ def gradient_studies() -> list[Recipe]:
 
 
 def context_studies() -> list[Recipe]:
-    """Notebook 07: the context free or frozen at zero, with three values of batch norm's ε."""
+    """Notebook 07: the context free or frozen at zero, with the usual and with a large ε in batch norm."""
     return [
         Recipe(inner_lr=0.01, eps=eps, options=options, train_queries=5, iterations=ZOO_ITERATIONS)
-        for eps in (1e-5, 1e-1, 1e-3)
+        for eps in (1e-5, 1e-1)
         for options in ({}, {"frozen_context": True})
     ]
 
@@ -93,7 +93,7 @@ def zoo_recipes(folder: Path) -> list[Recipe]:
 
 def whole_recipes(folder: Path) -> list[Recipe]:
     """Every run that leaves a checkpoint, in the order in which they are made."""
-    runs = pair_recipes(folder) + gradient_studies() + zoo_recipes(folder) + context_studies()
+    runs = zoo_recipes(folder) + pair_recipes(folder) + gradient_studies() + context_studies()
     return list({recipe.name: recipe for recipe in runs}.values())
 
 

@@ -163,11 +163,17 @@ def gather_searches(folder: Path) -> list[Recipe]:
 
 
 def pretrain(only: str, folder: Path, jobs: int) -> None:
-    """The runs whose names match the pattern; a full name runs in this process."""
+    """The runs whose names match the pattern; a full name runs in this process.
+
+    Raises:
+        SystemExit: if there is no run of that name, or a run failed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     single = recipe_named(only)
     if single:
         return run_one(single, folder)
+    if not set(only) & set("*?["):
+        raise SystemExit(f"there is no run named {only!r}; a pattern such as 'glyphs-*' takes several")
     run_all([recipe for recipe in gather_searches(folder) if fnmatch(recipe.name, only)], folder, jobs)
     if gather_searches(folder):
         print("the whole runs wait for the rest of the search")

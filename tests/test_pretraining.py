@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,13 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from cxgrad_lite import CxGrad, evaluate, pretraining, recipes
+from cxgrad_lite import CAVIA, METHODS, CxGrad, ProtoNet, TrainConfig, evaluate, meta_train, plan, pretraining, recipes
+from cxgrad_lite.probes import LAYERS
+from cxgrad_lite.published import PUBLISHED
 from cxgrad_lite.recipes import PRETRAINED, Recipe, best_recipe, pretrained, rate_search
 
 
 @pytest.fixture()
 def small(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Two rates, one data set, short runs in this process; returns the names of the runs that are made."""
+    """A small plan, narrow networks, short runs in this process; returns the names of the runs that are made."""
     made: list[str] = []
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess:
@@ -26,39 +29,68 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         pretraining.pretrain(name, Path(folder), jobs=1)
         return subprocess.CompletedProcess(command, 0)
 
-    def episodes(method: object, tasks: object, count: int) -> object:
-        return evaluate(method, tasks, 4)  # type: ignore[arg-type]
-
-    def train(self: Recipe, config: object = None) -> object:
-        return original(replace(self, width=8), pretraining.TrainConfig(2, progress=False))
-
-    original = Recipe.train
-    monkeypatch.setattr(Recipe, "train", train)
-    monkeypatch.setattr(pretraining, "evaluate", episodes)
+    build = Recipe.build
+    monkeypatch.setattr(Recipe, "build", lambda self: build(replace(self, width=8)))
+    monkeypatch.setattr(Recipe, "config", lambda self: TrainConfig(2, progress=False))
+    monkeypatch.setattr(pretraining, "SEARCH_TASKS", 4)
+    monkeypatch.setattr(pretraining, "TEST_TASKS", 4)
+    monkeypatch.setattr(pretraining, "PROBED_TASKS", 2)
     monkeypatch.setattr(pretraining.subprocess, "run", run)
-    monkeypatch.setattr(pretraining, "DATASETS", ("glyphs",))
-    monkeypatch.setattr(pretraining, "RATES", (0.01, 0.1))
-    monkeypatch.setattr(pretraining, "SEEDS", (0,))
+    monkeypatch.setattr(plan, "PAIRS", {"glyphs": ("MAML", "CxGrad")})
+    monkeypatch.setattr(plan, "SEVEN", (0.01, 0.1))
+    monkeypatch.setattr(plan, "ZOO", (("glyphs", 1),))
+    monkeypatch.setattr(plan, "ZOO_RATES", {"CAVIA": (0.3, 1.0)})
+    monkeypatch.setattr(plan, "METHODS", {"ProtoNet": ProtoNet, "CAVIA": CAVIA})
+    monkeypatch.setattr(plan, "gradient_studies", lambda: [])
+    monkeypatch.setattr(plan, "context_studies", lambda: [])
     return made
 
 
 def test_pretraining_searches_then_trains_and_resumes(small: list[str], tmp_path: Path) -> None:
     pretraining.pretrain("*", tmp_path, jobs=1)
-    searches = [name for name in small if "-150it-" in name]
-    assert len(searches) == 4, "two methods at two rates"
+    searches = [name for name in small if "-150it-" in name or "-100it-" in name]
+    assert len(searches) == 6, "three methods at two rates"
+    whole = set(small) - set(searches)
+    assert len(small) == len(set(small)) and len(whole) in (2 + 2, 3 + 2, 4 + 2), "pairs (also at 0.01), zoo"
     search = rate_search("glyphs", "MAML", tmp_path)
     assert set(search) == {0.01, 0.1} and all(result["episodes"] == 4 for result in search.values())
+    assert set(rate_search("glyphs", "CAVIA", tmp_path, shots=1, iterations=100)) == {0.3, 1.0}
     best = best_recipe("glyphs", "CxGrad", tmp_path)
-    assert (tmp_path / f"{best.name}.safetensors").is_file()
     header = recipes.read_header(tmp_path / f"{best.name}.safetensors")["provenance"]
-    assert Recipe(**header["recipe"]).inner_lr == best.inner_lr
-    assert header["command"].endswith(best.name) or header["recipe"]["width"] == 8
+    assert Recipe(**header["recipe"]) == best and header["command"].endswith(best.name)
     assert {"curves", "test", "device", "date", "seconds", "torch"} <= set(header)
 
     before = len(small)
     (tmp_path / f"{best.name}.safetensors").unlink()
     pretraining.pretrain("*", tmp_path, jobs=1)
     assert small[before:] == [best.name], "only what is missing is made again"
+
+    shutil.rmtree(tmp_path / "search")
+    pretraining.pretrain("*", tmp_path, jobs=1)
+    assert len(small) == before + 1, "the gathered search is enough"
+
+
+def test_an_unknown_name_starts_nothing(small: list[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="no run named 'glyphs-5way'"):
+        pretraining.pretrain("glyphs-5way", tmp_path, jobs=1)
+    assert small == [] and list(tmp_path.iterdir()) == []
+
+
+def test_the_probes_of_a_run(small: list[str], tmp_path: Path) -> None:
+    pretraining.pretrain("glyphs-5way-5shot-cxgrad-lr0.1-600it-seed0", tmp_path, jobs=1)
+    (file,) = tmp_path.glob("*.safetensors")
+    curves = recipes.read_header(file)["provenance"]["curves"]
+    assert curves["iteration"] == [1]
+    assert set(curves["norms"]) == set(LAYERS) and all(len(values) == 1 for values in curves["norms"].values())
+    assert len(curves["gamma"][0]) == len(curves["gamma_std"][0]) == 4
+    method = recipes.load_checkpoint(file)
+    assert isinstance(method, CxGrad)
+
+
+def test_every_run_of_the_plan_is_found_by_its_name() -> None:
+    """A process is told its run by name only."""
+    for recipe in plan.search_recipes() + plan.whole_recipes(PRETRAINED):
+        assert plan.recipe_named(recipe.name) == recipe, recipe.name
 
 
 def test_a_failed_run_is_named_and_the_others_are_finished(
@@ -70,7 +102,7 @@ def test_a_failed_run_is_named_and_the_others_are_finished(
     monkeypatch.setattr(pretraining.subprocess, "run", fail)
     with pytest.raises(SystemExit, match="makes just those again"):
         pretraining.pretrain("*", tmp_path, jobs=2)
-    assert capsys.readouterr().out.count("failed, see") == 4
+    assert capsys.readouterr().out.count("failed, see") == 6
 
 
 def test_the_shipped_runs_are_those_of_the_command() -> None:
@@ -96,6 +128,26 @@ def test_the_same_recipe_gives_the_same_start() -> None:
     assert torch.equal(
         next(Recipe(seed=3).tasks("test").episodes(1))[0][0], next(Recipe(seed=4).tasks("test").episodes(1))[0][0]
     ), "test tasks do not depend on the seed of a run"
+
+
+def test_every_method_has_its_published_settings() -> None:
+    assert {(recipe.method, recipe.shots) for recipe in PUBLISHED.values()} == {(m, s) for m in METHODS for s in (1, 5)}
+    cxgrad = PUBLISHED["mini_imagenet-5way-1shot-cxgrad"]
+    assert (cxgrad.width, cxgrad.inner_lr, cxgrad.tasks_per_batch, cxgrad.iterations) == (48, 0.01, 4, 50_000)
+    assert PUBLISHED["mini_imagenet-5way-5shot-cxgrad"].tasks_per_batch == 2
+    assert PUBLISHED["mini_imagenet-5way-1shot-protonet"].train_ways == 30
+    assert PUBLISHED["mini_imagenet-5way-5shot-cavia"].config().decay == 0.9
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_settings_run(name: str) -> None:
+    """One meta-iteration, narrow, on the images at hand."""
+    small = {"dataset": "glyphs", "width": 4, "tasks_per_batch": 1, "queries": 3, "iterations": 1}
+    recipe = replace(PUBLISHED[name], **small, normalisation="none")
+    method = recipe.build()
+    history = meta_train(method, recipe.tasks("train"), replace(recipe.config(), progress=False))
+    assert len(history.loss) == 1
+    assert len(recipe.tasks("train").sample()[0][0][1]) == (recipe.train_ways or 5) * recipe.shots
 
 
 def test_an_unknown_run_names_those_that_are_shipped() -> None:
