@@ -18,12 +18,15 @@ from .method import Batch
 from .probes import LAYERS
 
 # Okabe and Ito's colours, which people with any common colour vision can tell apart.
-METHOD_COLOURS = {
+METHOD_COLOURS = {  # the first that a label begins with
+    "MAMLPlusPlus": "#56B4E9",  # with learned rates
+    "MetaSGD": "#56B4E9",
     "MAML": "#0072B2",
     "CxGrad": "#D55E00",
     "ANIL": "#009E73",
     "BOIL": "#CC79A7",
-    "nearest pixels": "#7F7F7F",
+    **dict.fromkeys(("CAVIA", "L2F", "ALFA", "ModGrad"), "#E69F00"),  # conditioned on the task
+    **dict.fromkeys(("MatchingNet", "ProtoNet", "RelationNet", "nearest pixels"), "#7F7F7F"),  # they compare
 }
 # Blocks grow darker with depth.
 LAYER_COLOURS = dict(zip(LAYERS, ["#CBC9E2", "#9E9AC8", "#756BB1", "#3F007D", "#E69F00"]))

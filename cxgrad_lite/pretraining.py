@@ -30,7 +30,7 @@ from .recipes import RATES_FILE, Recipe
 from .training import History, meta_train
 
 CURVE_EVERY = 20  # meta-iterations averaged into one point of a stored curve, and between two probes
-SEARCH_TASKS, TEST_TASKS = 100, 600  # validation and meta-test tasks that a run is judged by
+SEARCH_TASKS, TEST_TASKS = 100, 300  # validation and meta-test tasks that a run is judged by
 PROBED_TASKS = 8  # validation tasks of a probe
 
 
@@ -44,7 +44,7 @@ def run_search(recipe: Recipe, target: Path) -> None:
 
 
 def run_whole(recipe: Recipe, target: Path) -> None:
-    """A whole run: its checkpoint, with curves and the accuracy on 600 meta-test tasks."""
+    """A whole run: its checkpoint, with curves and the accuracy on meta-test tasks."""
     method = recipe.build()
     probes = Probes(method, recipe.tasks("val"))
     history = meta_train(method, recipe.tasks("train"), recipe.config(), callback=probes)
