@@ -4,13 +4,14 @@ PYTHON ?=
 NAMES ?=
 export PYTHON
 
-.PHONY: help lab test lint notebooks clean
+.PHONY: help lab test lint notebooks course clean
 
 help:
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make test       lint, types, tests, and every notebook from top to bottom"
 	@echo "make lint       lint and types only"
 	@echo "make notebooks  run the notebooks and store their outputs (NAMES='02_maml 05_cxgrad' for some)"
+	@echo "make course     student versions of the assignments, and a zip of the course, in build/course"
 	@echo "make clean      remove .venv and the caches"
 	@echo "Another Python: PYTHON=python3.12 make lab"
 
@@ -29,6 +30,10 @@ lint:
 notebooks:
 	@sh .ci/setup_env.sh lab test course
 	@.venv/bin/python .ci/execute_notebooks.py $(NAMES)
+
+course:
+	@sh .ci/setup_env.sh lab test course
+	@.venv/bin/python .ci/build_course.py
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist cxgrad_lite.egg-info

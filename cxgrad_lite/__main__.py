@@ -9,6 +9,8 @@ from pathlib import Path
 
 from .data_cli import add_data_commands
 from .data_cli import run as run_data
+from .grade_cli import add_grade_command
+from .grade_cli import run as run_grade
 from .pretraining import pretrain
 from .recipes import PRETRAINED
 
@@ -22,9 +24,12 @@ def main() -> None:
     remake.add_argument("--out", type=Path, default=PRETRAINED, help="folder to write to")
     remake.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time (default: all cores)")
     add_data_commands(commands)
+    add_grade_command(commands)
     options = parser.parse_args()
     if options.command == "pretrain":
         pretrain(options.only, options.out, options.jobs)
+    elif options.command == "grade":
+        sys.exit(run_grade(options))
     else:
         sys.exit(run_data(options))
 
