@@ -6,8 +6,21 @@ import time
 
 from IPython.display import DisplayHandle, display
 
+from .adaptation_panel import watch_adaptation
+from .embedding_panel import compare_cka, compare_embeddings
 from .plots import Picture, training_curves
+from .scale_panel import scale_explorer
 from .training import History
+from .training_panel import watch_training
+
+__all__ = [
+    "LiveCurves",
+    "compare_cka",
+    "compare_embeddings",
+    "scale_explorer",
+    "watch_adaptation",
+    "watch_training",
+]
 
 
 class LiveCurves:

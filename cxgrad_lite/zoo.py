@@ -65,10 +65,7 @@ def lines_of_code(cls: type) -> int:
     source = textwrap.dedent(inspect.getsource(cls))
     strings: set[int] = set()
     for node in ast.walk(ast.parse(source)):
-        is_doc = (
-            isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        )
-        if is_doc:
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             strings |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     lines = enumerate(source.splitlines(), 1)
     return sum(1 for i, line in lines if i not in strings and line.strip() and not line.strip().startswith("#"))

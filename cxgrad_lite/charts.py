@@ -1,0 +1,231 @@
+"""One description of a chart, drawn either by plotly in the browser or by matplotlib as a picture.
+
+A chart has named panes; a pane shows marks. Marks are values: to change what is seen, set other marks.
+
+>>> chart = Chart({"loss": Pane("query loss", "meta-iteration"), "norms": Pane("gradient norm", log_y=True)})
+>>> chart.set("loss", Line([1, 2, 3], [1.6, 1.2, 0.9], "MAML", METHOD_COLOURS["MAML"]))
+>>> chart.set("norms", Bars(LAYERS, [1, 2, 3, 4, 5], [LAYER_COLOURS[layer] for layer in LAYERS]))
+>>> chart.draw()
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal, Protocol
+
+import ipywidgets
+from torch import Tensor
+
+from .plots import Picture
+
+Backend = Literal["plotly", "png"]
+Symbol = Literal["circle", "square", "diamond", "triangle-up", "cross", "x", "star"]
+Corner = Literal["", "upper left", "upper right", "lower left", "lower right"]
+Limits = tuple[float | None, float | None]
+GREY = "#7F7F7F"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line through (x, y). A gap is None: NaN is no JSON, and the browser would not get it."""
+
+    x: Sequence[float | None]
+    y: Sequence[float | None]
+    label: str = ""
+    colour: str = GREY
+    dashed: bool = False
+    markers: bool = False
+
+
+@dataclass(frozen=True)
+class Bars:
+    """One bar per label; several `Bars` in a pane stand side by side. ``errors``: half-widths of intervals."""
+
+    labels: Sequence[str]
+    values: Sequence[float]
+    colours: Sequence[str]
+    label: str = ""
+    errors: Sequence[float] = ()
+    fmt: str = ".2g"  # of the number above each bar; "" for none
+
+
+@dataclass(frozen=True)
+class Points:
+    """Markers at (x, y). ``hover``: a text per point, shown under the mouse where the backend can."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    label: str = ""
+    colour: str | Sequence[str] = GREY
+    symbol: Symbol = "circle"
+    size: float = 8
+    hover: Sequence[str] = ()
+    filled: bool = True
+
+
+@dataclass(frozen=True)
+class Images:
+    """A grid of (n, C, H, W) images in [0, 1], row by row.
+
+    ``frames``: a colour per image, "" for none; ``captions``: a short text under each; ``columns``: images per row.
+    """
+
+    images: Tensor
+    columns: int = 5
+    frames: Sequence[str] = ()
+    captions: Sequence[str] = ()
+
+
+Mark = Line | Bars | Points | Images
+
+
+@dataclass(frozen=True)
+class Pane:
+    """Where marks are drawn: title, axes and legend. Limits of None are found from the marks."""
+
+    title: str = ""
+    x_label: str = ""
+    y_label: str = ""
+    x_limits: Limits = (None, None)
+    y_limits: Limits = (None, None)
+    log_x: bool = False
+    log_y: bool = False
+    equal: bool = False  # one unit of x is as long as one unit of y
+    hide_axes: bool = False  # for images, and for embeddings, whose units mean nothing
+    legend: Corner = ""  # where the labels of the marks are listed; "" for no legend
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a pane shows now."""
+
+    pane: Pane
+    title: str
+    marks: tuple[Mark, ...] = ()
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Panes in reading order."""
+
+    columns: int
+    rows: int
+    widths: tuple[float, ...]
+    inches: tuple[float, float]  # of the whole chart
+
+
+Plotted = list[tuple[list[Any], list[Any]]]
+
+
+class Surface(Protocol):
+    """What a backend does. ``widget`` is what the panel shows."""
+
+    widget: Any
+
+    def draw(self, contents: Mapping[str, Content]) -> None: ...
+
+    def plotted(self, name: str) -> Plotted: ...
+
+    def on_hover(self, name: str, callback: Callable[[int, int], None]) -> bool: ...
+
+
+def choose_backend() -> Backend:
+    """plotly's FigureWidget where it works: plotly 6, anywidget and ipywidgets 8, and not in Colab; else a picture."""
+    if "google.colab" in sys.modules:
+        return "png"
+    needed = {"plotly": 6, "ipywidgets": 8, "anywidget": 0}
+    try:
+        new_enough = all(int(version(name).split(".")[0]) >= major for name, major in needed.items())
+    except PackageNotFoundError:
+        return "png"
+    return "plotly" if new_enough else "png"
+
+
+class Chart:
+    """Named panes in a grid, as a widget and as a static picture.
+
+    `set` only stores; `draw` brings everything that was set to the screen at once. Both may be called from any thread.
+
+    Args:
+        panes: name → `Pane`, in reading order.
+        columns: panes per row.
+        widths: relative widths of the columns; default: equal.
+        inches: width and height of the whole chart, in inches; default: 9 by 2.7 per row.
+        backend: default: `choose_backend`.
+    """
+
+    def __init__(
+        self,
+        panes: Mapping[str, Pane],
+        columns: int = 2,
+        widths: Sequence[float] = (),
+        inches: tuple[float, float] | None = None,
+        backend: Backend | None = None,
+    ) -> None:
+        columns = min(columns, len(panes))
+        rows = -(-len(panes) // columns)
+        self.grid = Grid(columns, rows, tuple(widths) or (1.0,) * columns, inches or (9.0, 2.7 * rows))
+        self.contents = {name: Content(pane, pane.title) for name, pane in panes.items()}
+        self.backend: Backend = backend or choose_backend()
+        self._lock, self._drawn_at = threading.RLock(), -float("inf")
+        self.surface = make_surface(self.backend, self.grid, self.contents)
+
+    @property
+    def widget(self) -> ipywidgets.DOMWidget:
+        return self.surface.widget
+
+    def set(self, name: str, *marks: Mark, title: str | None = None) -> None:
+        """Replace the marks of a pane, and its title if one is given; seen after the next `draw`.
+
+        Raises:
+            KeyError: if there is no such pane.
+        """
+        with self._lock:
+            old = self.contents[name]
+            self.contents[name] = Content(old.pane, old.title if title is None else title, marks)
+
+    def draw(self, every: float = 0.0) -> bool:
+        """Bring what was set to the screen, unless the last drawing is less than ``every`` seconds old."""
+        with self._lock:
+            if time.monotonic() - self._drawn_at < every:
+                return False
+            self.surface.draw(self.contents)
+            self._drawn_at = time.monotonic()
+            return True
+
+    def plotted(self, name: str) -> Plotted:
+        """(x, y) of each mark of a pane, read back from what was drawn, for tests.
+
+        x of bars are their labels; of images, x is empty and y are their captions.
+        """
+        with self._lock:
+            return self.surface.plotted(name)
+
+    def on_hover(self, name: str, callback: Callable[[int, int], None]) -> bool:
+        """Call ``callback(mark, point)``, both counted from 0, when the mouse is over a point of a pane.
+
+        Returns False, and does nothing, where the backend knows of no mouse: offer an index slider there.
+        """
+        return self.surface.on_hover(name, callback)
+
+    def picture(self, alt: str) -> Picture:
+        """What is set now, as a static figure."""
+        from .chart_png import figure_of
+
+        with self._lock:
+            return Picture(figure_of(self.grid, self.contents, constrained=True), alt)
+
+
+def make_surface(backend: Backend, grid: Grid, contents: Mapping[str, Content]) -> Surface:
+    if backend == "plotly":
+        from .chart_plotly import PlotlySurface
+
+        return PlotlySurface(grid, contents)
+    from .chart_png import PngSurface
+
+    return PngSurface(grid, contents)
