@@ -50,7 +50,8 @@ def montage(mark: Images) -> tuple[np.ndarray, list[tuple[float, float]]]:
 
 def draw_line(ax: Axes, mark: Line) -> None:
     style, marker = "--" if mark.dashed else "-", "o" if mark.markers else None
-    ax.plot(mark.x, mark.y, color=mark.colour, label=mark.label, linestyle=style, marker=marker, linewidth=1.8, ms=4)
+    x, y = (np.array(values, dtype=float) for values in (mark.x, mark.y))  # None becomes NaN, a gap
+    ax.plot(x, y, color=mark.colour, label=mark.label, linestyle=style, marker=marker, linewidth=1.8, ms=4)
 
 
 def draw_points(ax: Axes, mark: Points) -> None:
