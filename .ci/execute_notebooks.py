@@ -18,6 +18,7 @@ from nbformat import NotebookNode
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 CELL_TIMEOUT_S = 300
+MOST_GB = 1.5  # of the kernel; Binder gives 2 GB to all of a session
 
 # What differs between machines, and would make a diff of every run.
 KERNELSPEC = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
@@ -103,7 +104,10 @@ def main(names: list[str]) -> int:
             failed += 1
             print(f"{path.stem:<24} FAILED\n{error}", flush=True)
         else:
-            print(f"{path.stem:<24} {seconds:6.1f} s {gigabytes:6.2f} GB", flush=True)
+            too_much = gigabytes > MOST_GB
+            failed += too_much
+            excess = f"  FAILED: more than {MOST_GB} GB" if too_much else ""
+            print(f"{path.stem:<24} {seconds:6.1f} s {gigabytes:6.2f} GB{excess}", flush=True)
     return int(failed > 0)
 
 

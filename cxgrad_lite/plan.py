@@ -15,17 +15,17 @@ PAIRS = {"glyphs": ("MAML", "BOIL", "CxGrad"), "omniglot_small": ("MAML", "CxGra
 PAIR_RATES = {"BOIL": (0.1, 0.3, 1.0)}
 SEVEN = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 ZOO = (("omniglot_small", 5), ("glyphs", 1))  # data set and shots
-ZOO_RATES = {
+ZOO_RATES = {  # three around the published one, and one more where the best was at the edge
     "MAML": (0.03, 0.1, 0.3),
     "ANIL": (0.1, 0.3, 1.0),
-    "BOIL": (0.1, 0.3, 1.0),
-    "MetaSGD": (0.03, 0.1, 0.3),
+    "BOIL": (0.03, 0.1, 0.3, 1.0),
+    "MetaSGD": (0.01, 0.03, 0.1, 0.3),
     "MAMLPlusPlus": (0.03, 0.1, 0.3),
-    "CAVIA": (0.3, 1.0, 3.0),
-    "L2F": (0.003, 0.01, 0.03),
+    "CAVIA": (0.1, 0.3, 1.0, 3.0),
+    "L2F": (0.003, 0.01, 0.03, 0.1),
     "ALFA": (0.03, 0.1, 0.3),
-    "ModGrad": (0.1, 1.0, 10.0),
-    "CxGrad": (0.001, 0.003, 0.01),
+    "ModGrad": (0.1, 1.0, 10.0, 100.0),
+    "CxGrad": (0.0003, 0.001, 0.003, 0.01),
 }
 
 
