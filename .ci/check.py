@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def stages() -> dict[str, list[str]]:
     """The command of each stage, by name, in the order they run."""
-    notebooks = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("notebooks/*.ipynb"))
+    found = sorted(ROOT.glob("notebooks/*.ipynb")) + sorted(ROOT.glob("notebooks/solutions/*.ipynb"))
+    notebooks = [str(path.relative_to(ROOT)) for path in found]
     python = [sys.executable, "-m"]
     return {
         "lint": [*python, "ruff", "check", "."],

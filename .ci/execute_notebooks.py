@@ -84,7 +84,7 @@ def execute(path: Path) -> tuple[float, float]:
 
 def find(names: list[str]) -> list[Path]:
     """The notebooks named, or all of them."""
-    every = sorted(NOTEBOOKS.glob("*.ipynb"))
+    every = sorted(NOTEBOOKS.glob("*.ipynb")) + sorted(NOTEBOOKS.glob("solutions/*.ipynb"))
     if not names:
         return every
     by_stem = {path.stem: path for path in every}

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+FOLDER = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb")) + sorted(FOLDER.glob("solutions/*.ipynb"))
 WIDGET = "application/vnd.jupyter.widget-view+json"
 MACHINE_PATH = re.compile(r"/(home|root|tmp|work|Users)/|[A-Z]:\\\\?Users")
 LONGEST_CELL = 15
@@ -33,7 +34,7 @@ def outputs(path: Path) -> list[dict[str, Any]]:
 
 def test_the_notebooks_are_there() -> None:
     # Without this, an empty folder would pass every other test.
-    assert {"00_start_here", "02_maml", "05_cxgrad"} <= {path.stem for path in NOTEBOOKS}
+    assert {"00_start_here", "02_maml", "05_cxgrad", "08_method_zoo", "08_solutions"} <= {path.stem for path in NOTEBOOKS}
 
 
 @each_notebook

@@ -1,0 +1,48 @@
+"""Runs the notebooks under nbval, and fails a cell after which the kernel has held too much memory.
+
+Usage: python .ci/check_notebooks.py [pytest option or notebook ...]     (no notebook named: all of them)
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from typing import Any
+
+import psutil
+import pytest
+from execute_notebooks import MOST_GB, NOTEBOOKS, peak_bytes
+
+
+class MemoryLimit:
+    """A pytest plugin: the peak memory of each notebook's kernel, and its limit."""
+
+    def __init__(self) -> None:
+        self.peaks: dict[str, float] = {}  # notebook → GB
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: Any) -> Generator[None, Any, Any]:
+        result = yield
+        kernel = getattr(item.parent, "kernel", None)
+        if kernel is not None and kernel.is_alive():
+            peak = peak_bytes(psutil.Process(kernel.km.provisioner.pid)) / 1e9
+            self.peaks[item.path.stem] = peak
+            if peak > MOST_GB:
+                pytest.fail(f"the kernel has held {peak:.2f} GB, and {MOST_GB} GB is the most", pytrace=False)
+        return result
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        for name, peak in self.peaks.items():
+            terminalreporter.write_line(f"{name:<24} {peak:5.2f} GB at most")
+
+
+def main(options: list[str]) -> int:
+    """Run them; returns pytest's exit status."""
+    if not any(option.endswith(".ipynb") for option in options):
+        # Without a path, pytest would collect tests/ a second time.
+        options = [*options, *(sorted(str(path) for path in NOTEBOOKS.glob("*.ipynb")) or [str(NOTEBOOKS)])]
+    return int(pytest.main(["--nbval-lax", "--nbval-current-env", *options], plugins=[MemoryLimit()]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
