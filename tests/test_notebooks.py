@@ -34,7 +34,8 @@ def outputs(path: Path) -> list[dict[str, Any]]:
 
 def test_the_notebooks_are_there() -> None:
     # Without this, an empty folder would pass every other test.
-    assert {"00_start_here", "02_maml", "05_cxgrad", "08_method_zoo", "08_solutions"} <= {path.stem for path in NOTEBOOKS}
+    stems = {path.stem for path in NOTEBOOKS}
+    assert {"00_start_here", "02_maml", "05_cxgrad", "08_method_zoo", "08_solutions"} <= stems
 
 
 @each_notebook
