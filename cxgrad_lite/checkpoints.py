@@ -11,7 +11,7 @@ from typing import Any
 
 import safetensors
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from .method import Method
 from .nets import Conv4
@@ -46,15 +46,26 @@ def save_checkpoint(path: str | Path, method: Method, **provenance: Any) -> None
         method: what to save.
         provenance: whatever should be known of this checkpoint (command, seed, accuracy, …); must fit into JSON.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     header = {"format": FORMAT, "recipe": recipe_of(method), "provenance": provenance}
-    metadata = {"cxgrad_lite": json.dumps(header)}
-    state = {name: t.detach().cpu().contiguous() for name, t in method.state_dict().items()}
+    write_tensors(Path(path), method.state_dict(), header)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """A safetensors file with a JSON header, whole or not at all.
+
+    Raises:
+        OSError: if it could not be written, for instance because the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # its own name for every writer
     try:
-        save_file(state, unfinished, metadata=metadata)
+        save_file(state, unfinished, metadata={"cxgrad_lite": json.dumps(header)})
+        with open(unfinished, "rb") as written:
+            os.fsync(written.fileno())  # else a power cut can leave the new name with old contents
         os.replace(unfinished, path)
+    except safetensors.SafetensorError as error:
+        raise OSError(f"{path} could not be written: {error}") from error
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .method import Batch, Method
+from .parallel import rank, total, world_size
 
 Episode = tuple[Batch, Batch]  # (support, query)
 ProtocolName = Literal["tasks", "paper"]
@@ -88,11 +89,12 @@ def evaluate(
         raise ValueError(f"{len(methods)} methods were given; averaging their logits needs protocol='paper'")
     if episodes < 2:
         raise ValueError(f"an interval over tasks needs at least 2 episodes, not {episodes}")
-    accuracies = [
-        accuracy(mean_logits(methods, support, query[0]), query[1])
-        for support, query in tqdm(tasks.episodes(episodes), "evaluating", episodes, disable=not progress)
-    ]
-    result = Evaluation.over_tasks(torch.stack(accuracies))
+    per_task = torch.zeros(episodes, dtype=torch.float64)
+    drawn = tqdm(tasks.episodes(episodes), "evaluating", episodes, disable=not progress or rank() > 0)
+    for number, (support, query) in enumerate(drawn):
+        if number % world_size() == rank():
+            per_task[number] = accuracy(mean_logits(methods, support, query[0]), query[1]).item()
+    result = Evaluation.over_tasks(total(per_task))
     if protocol == "tasks":
         return result
     images = episodes * len(next(tasks.episodes(1))[1][1])

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,9 +16,12 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 
-from .evaluation import Episode, Evaluation, Tasks, accuracy, evaluate
+from .evaluation import Episode, Tasks, accuracy, evaluate
 from .maml import MAML
 from .method import Method
+from .parallel import add_up_gradients, any_process, check_split, rank, share, total
+from .run_folder import RunFolder
+from .run_state import History, Run
 
 ADVICE = "a smaller inner_lr or meta_lr, or clip_value=10, usually helps"
 
@@ -49,36 +52,19 @@ class TrainConfig:
             raise ValueError(f"schedule must be 'constant' or 'cosine', not {self.schedule!r}")
 
 
-@dataclass
-class History:
-    """What happened, meta-iteration by meta-iteration.
-
-    Attributes:
-        loss: mean query loss of each meta-batch, after adaptation.
-        accuracy: mean query accuracy of each meta-batch, a fraction.
-        validation: (meta-iterations done, result), one per validation.
-        seconds: time spent, validation included.
-        interrupted: whether the run was stopped before its end.
-    """
-
-    loss: list[float] = field(default_factory=list)
-    accuracy: list[float] = field(default_factory=list)
-    validation: list[tuple[int, Evaluation]] = field(default_factory=list)
-    seconds: float = 0.0
-    interrupted: bool = False
-
-
 def meta_train(
     method: Method,
     tasks: Tasks,
     config: TrainConfig | None = None,
     validation: Tasks | None = None,
     callback: Callable[[History], bool | None] | None = None,
+    folder: RunFolder | None = None,
 ) -> History:
     """Meta-train in place with Adam on the mean query loss of each meta-batch.
 
     An interrupt (the stop button of a notebook, Ctrl-C) ends the run after the current meta-iteration; the method
-    keeps what it has learned, and the history says so. A second interrupt stops at once.
+    keeps what it has learned, and the history says so. A second interrupt stops at once. With a folder the run can
+    also be killed, and resumed. Under ``torchrun`` the processes share the tasks of each meta-batch.
 
     Args:
         method: what to train; its parameters are what Adam sees.
@@ -86,38 +72,53 @@ def meta_train(
         config: how; default `TrainConfig()`.
         validation: tasks for ``config.validate_every``.
         callback: called with the history after every meta-iteration; returning True ends the run.
+        folder: keeps the state of the run and its best checkpoints.
 
     Raises:
-        ValueError: if validation is asked for without tasks for it, or tasks do not fit the head.
+        ValueError: if validation is asked for without tasks for it, tasks do not fit the head, or a folder belongs to
+            another run.
         FloatingPointError: if a loss is not finite; the parameters are then as before that meta-iteration.
     """
     config = config or TrainConfig()
     if config.validate_every and validation is None:
         raise ValueError("validate_every is set, but no validation tasks were given")
     optimiser = Adam(method.parameters(), lr=config.meta_lr)
-    schedule = make_schedule(optimiser, config)
-    history, start = History(), time.perf_counter()
-    bar = tqdm(total=config.iterations, desc=type(method).__name__, disable=not config.progress)
+    run = Run(method, tasks, optimiser, make_schedule(optimiser, config))
+    if folder:
+        folder.begin(run, config)
+    history, start = run.history, time.perf_counter() - run.history.seconds
+    done = len(history.loss)
+    hidden = not config.progress or rank() > 0
+    bar = tqdm(total=config.iterations, initial=done, desc=type(method).__name__, disable=hidden)
     with bar, interrupt_flag(history) as interrupted:
-        for iteration in range(1, config.iterations + 1):
-            optimiser.zero_grad()
-            method.begin_iteration(iteration - 1)
-            loss, correct = meta_gradient(method, tasks.sample(), iteration)
-            prepare_gradients(method, config, iteration)
-            optimiser.step()
-            schedule.step()
-            history.loss.append(loss)
-            history.accuracy.append(correct)
+        for iteration in range(done + 1, config.iterations + 1):
+            meta_step(run, config, iteration)
             if validation and config.validate_every and iteration % config.validate_every == 0:
                 history.validation.append((iteration, evaluate(method, validation, config.validation_episodes)))
+                if folder:
+                    folder.after_validation(run)
             history.seconds = time.perf_counter() - start
             bar.update()
-            bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{correct:.2f}", refresh=False)
-            stop = bool(callback and callback(history)) or interrupted.is_set()
+            bar.set_postfix(loss=f"{history.loss[-1]:.3f}", accuracy=f"{history.accuracy[-1]:.2f}", refresh=False)
+            stop = any_process(bool(callback and callback(history)) or interrupted.is_set())
+            if folder:
+                folder.after_iteration(run, last=stop or iteration == config.iterations)
             if stop:
                 history.interrupted = iteration < config.iterations
                 break
     return history
+
+
+def meta_step(run: Run, config: TrainConfig, iteration: int) -> None:
+    """One meta-iteration: sample, adapt, differentiate, update."""
+    run.optimiser.zero_grad()
+    run.method.begin_iteration(iteration - 1)
+    loss, correct = meta_gradient(run.method, run.tasks.sample(), iteration)
+    prepare_gradients(run.method, config, iteration)
+    run.optimiser.step()
+    run.schedule.step()
+    run.history.loss.append(loss)
+    run.history.accuracy.append(correct)
 
 
 def meta_gradient(method: Method, episodes: list[Episode], iteration: int = 0) -> tuple[float, float]:
@@ -125,16 +126,19 @@ def meta_gradient(method: Method, episodes: list[Episode], iteration: int = 0) -
 
     One task at a time: the graph of a task is freed before the next begins, so memory does not grow with their number.
     """
-    loss_sum, correct = 0.0, 0.0
-    for number, (support, query) in enumerate(episodes, 1):
+    check_split(episodes)
+    sums = torch.zeros(2, dtype=torch.float64)  # of losses and accuracies
+    for number, episode in share(enumerate(episodes, 1)):
+        support, query = episode
         loss, logits = method.outer(support, query)
         if not torch.isfinite(loss):
             where = f"meta-iteration {iteration}, task {number} of {len(episodes)}"
-            raise FloatingPointError(f"{where}: {describe_overflow(method, episodes[number - 1])}")
+            raise FloatingPointError(f"{where}: {describe_overflow(method, episode)}")
         (loss / len(episodes)).backward()
-        loss_sum += loss.item()
-        correct += accuracy(logits.detach(), query[1]).item()
-    return loss_sum / len(episodes), correct / len(episodes)
+        sums += torch.tensor([loss.item(), accuracy(logits.detach(), query[1]).item()], dtype=torch.float64)
+    add_up_gradients(method.parameters())
+    loss_mean, correct = (total(sums) / len(episodes)).tolist()
+    return loss_mean, correct
 
 
 def describe_overflow(method: Method, episode: Episode) -> str:

@@ -1,0 +1,63 @@
+"""Several processes, one meta-batch: each does some of its tasks, gradients are added up.
+
+Without ``torch.distributed`` (or before it is initialised) every function does what a single process needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+
+Item = TypeVar("Item")
+
+
+def is_parallel() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def rank() -> int:
+    """Number of this process; 0 is the one that writes."""
+    return distributed.get_rank() if is_parallel() else 0
+
+
+def world_size() -> int:
+    return distributed.get_world_size() if is_parallel() else 1
+
+
+def share(items: Iterable[Item]) -> list[Item]:
+    """This process's part of the items: every n-th."""
+    return [item for number, item in enumerate(items) if number % world_size() == rank()]
+
+
+def total(numbers: Tensor) -> Tensor:
+    """The sum over processes, entry by entry; the same in all of them."""
+    if is_parallel():
+        distributed.all_reduce(numbers)
+    return numbers
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in any process, so that all act alike."""
+    return bool(total(torch.tensor(float(flag)))) if is_parallel() else flag
+
+
+def add_up_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace every ``.grad`` by its sum over processes."""
+    if not is_parallel():
+        return
+    parameters = list(parameters)
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    flat = total(torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]))
+    for parameter, grad in zip(parameters, flat.split([p.numel() for p in parameters])):
+        parameter.grad = grad.view_as(parameter)
+
+
+def check_split(tasks: Sequence[object]) -> None:
+    """Raises ValueError where a process would have nothing to do."""
+    if len(tasks) < world_size():
+        raise ValueError(f"a meta-batch of {len(tasks)} tasks cannot be split over {world_size()} processes")
