@@ -5,34 +5,40 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from .data_cli import add_data_commands
-from .data_cli import run as run_data
-from .grade_cli import add_grade_command
-from .grade_cli import run as run_grade
+from . import data_cli, grade_cli, train_cli
 from .pretraining import pretrain
 from .recipes import PRETRAINED
 
 
-def main() -> None:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cxgrad_lite", description="Gradient-based few-shot learning.")
     commands = parser.add_subparsers(dest="command", required=True)
+    train_cli.add_train_commands(commands)
+    data_cli.add_data_commands(commands)
+    grade_cli.add_grade_command(commands)
     about = "make the checkpoints that the notebooks load; resumes where it was stopped"
     remake = commands.add_parser("pretrain", help=about, description=about)
     remake.add_argument("--only", default="*", help="name of one run, or a pattern such as 'glyphs-*'")
     remake.add_argument("--out", type=Path, default=PRETRAINED, help="folder to write to")
     remake.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time (default: all cores)")
-    add_data_commands(commands)
-    add_grade_command(commands)
-    options = parser.parse_args()
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    options = build_parser().parse_args(arguments)
     if options.command == "pretrain":
         pretrain(options.only, options.out, options.jobs)
-    elif options.command == "grade":
-        sys.exit(run_grade(options))
-    else:
-        sys.exit(run_data(options))
+        return 0
+    if options.command == "data":
+        return data_cli.run(options)
+    if options.command == "grade":
+        return grade_cli.run(options)
+    return train_cli.run(options)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
