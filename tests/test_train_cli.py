@@ -94,12 +94,11 @@ def test_two_processes_by_torchrun(tmp_path: Path) -> None:
         sys.executable,
         "-m",
         "torch.distributed.run",
+        "--standalone",
         "--nproc-per-node=2",
-        "--master-port=0",
         "-m",
         "cxgrad_lite",
     ]
-    launcher += ["-m", "cxgrad_lite"]
     command = [*launcher, "train", "--recipe", RECIPE, *SMALL, "--validate-every", "0", "--device", "cpu", "--out"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([*command, str(tmp_path / "a")], env=environment, capture_output=True, text=True, timeout=150)
