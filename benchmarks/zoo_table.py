@@ -1,0 +1,51 @@
+"""All thirteen methods in one table: accuracy of the shipped runs, time per meta-iteration measured now, size.
+
+Usage: python benchmarks/zoo_table.py > results/zoo.md
+"""
+
+from __future__ import annotations
+
+import platform
+from datetime import date
+
+import torch
+
+from cxgrad_lite import METHODS
+from cxgrad_lite.plan import ZOO, best_zoo_recipe
+from cxgrad_lite.recipes import pretrained
+from cxgrad_lite.zoo import lines_of_code, parameter_counts, seconds_per_iteration
+
+TIMED = ("glyphs", 1)  # in the package; the other one would have to be downloaded
+
+
+def row(name: str) -> str:
+    """One line of the table."""
+    cells = [name]
+    for dataset, shots in ZOO:
+        recipe = best_zoo_recipe(dataset, name, shots)
+        method, run = pretrained(recipe)
+        rate = "" if recipe.inner_lr is None else f", α = {recipe.inner_lr:g}"
+        cells.append(f"{100 * run['test']['mean']:.1f} ± {100 * run['test']['ci95']:.1f}{rate}")
+        if (dataset, shots) == TIMED:
+            seconds = seconds_per_iteration(method, recipe.tasks("train"), repeats=10)
+    net, beside = parameter_counts(method)
+    return (
+        "| "
+        + " | ".join([*cells, f"{seconds:.2f}", f"{net:,}", f"{beside:,}", str(lines_of_code(METHODS[name]))])
+        + " |"
+    )
+
+
+def main() -> None:
+    settings = [f"{dataset}, 5-way {shots}-shot, %" for dataset, shots in ZOO]
+    titles = ["method", *settings, "s per meta-iteration", "parameters", "… beside the network", "lines of code"]
+    print(f"| {' | '.join(titles)} |")
+    print("|---" * len(titles) + "|")
+    for name in METHODS:
+        print(row(name))
+    machine = f"{platform.machine()} CPU, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    print(f"\nTime: median of 10 on {TIMED[0]}, {TIMED[1]}-shot, {machine}, {date.today()}.")
+
+
+if __name__ == "__main__":
+    main()
