@@ -4,7 +4,7 @@ PYTHON ?=
 NAMES ?=
 export PYTHON
 
-.PHONY: help lab test lint notebooks course clean
+.PHONY: help lab test lint notebooks course package test-colab test-oldest test-newest clean
 
 help:
 	@echo "make lab        open the notebooks in JupyterLab"
@@ -12,6 +12,9 @@ help:
 	@echo "make lint       lint and types only"
 	@echo "make notebooks  run the notebooks and store their outputs (NAMES='02_maml 05_cxgrad' for some)"
 	@echo "make course     student versions of the assignments, and a zip of the course, in build/course"
+	@echo "make package    source archive and wheel, in dist"
+	@echo "make test-colab test with the versions that Colab has (Python 3.13, 6 GB)"
+	@echo "make test-oldest, make test-newest   test with the oldest and newest versions of what this needs"
 	@echo "make clean      remove .venv and the caches"
 	@echo "Another Python: PYTHON=python3.12 make lab"
 
@@ -34,6 +37,19 @@ notebooks:
 course:
 	@sh .ci/setup_env.sh lab test course
 	@.venv/bin/python .ci/build_course.py
+
+package:
+	@sh .ci/setup_env.sh lab test course
+	@.venv/bin/python .ci/build_package.py
+
+test-colab:
+	@sh .ci/colab.sh
+
+test-oldest:
+	@sh .ci/versions.sh oldest
+
+test-newest:
+	@sh .ci/versions.sh newest
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist cxgrad_lite.egg-info

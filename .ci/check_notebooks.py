@@ -40,7 +40,8 @@ def main(options: list[str]) -> int:
     """Run them; returns pytest's exit status."""
     if not any(option.endswith(".ipynb") for option in options):
         # Without a path, pytest would collect tests/ a second time.
-        options = [*options, *(sorted(str(path) for path in NOTEBOOKS.glob("*.ipynb")) or [str(NOTEBOOKS)])]
+        paths = sorted(NOTEBOOKS.glob("*.ipynb")) + sorted(NOTEBOOKS.glob("solutions/*.ipynb"))
+        options = [*options, *(str(path) for path in paths or [NOTEBOOKS])]
     return int(pytest.main(["--nbval-lax", "--nbval-current-env", *options], plugins=[MemoryLimit()]))
 
 

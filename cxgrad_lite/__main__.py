@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import data_cli, grade_cli, train_cli
+from . import data_cli, grade_cli, notebook_cli, train_cli
 from .pretraining import pretrain
 from .recipes import PRETRAINED
 
@@ -19,6 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     train_cli.add_train_commands(commands)
     data_cli.add_data_commands(commands)
     grade_cli.add_grade_command(commands)
+    notebook_cli.add_notebook_commands(commands)
     about = "make the checkpoints that the notebooks load; resumes where it was stopped"
     remake = commands.add_parser("pretrain", help=about, description=about)
     remake.add_argument("--only", default="*", help="name of one run, or a pattern such as 'glyphs-*'")
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.command == "data":
         return data_cli.run(options)
+    if options.command in ("notebooks", "badges"):
+        return notebook_cli.run(options)
     if options.command == "grade":
         return grade_cli.run(options)
     return train_cli.run(options)

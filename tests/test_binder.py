@@ -85,6 +85,10 @@ def installed_bytes(name: str) -> int:
 
 def test_what_binder_installs_beside_torch_is_small() -> None:
     pytest.importorskip("jupyterlab", reason="measures the extra [lab]")
+    try:
+        distribution("cxgrad-lite")
+    except PackageNotFoundError:
+        pytest.skip("the package is not installed here, so what it asks for is not known")
     pending, sizes = [*requirements("cxgrad-lite"), *requirements("cxgrad-lite", "lab")], {}
     while pending:
         name = pending.pop()
