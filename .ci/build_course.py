@@ -2,8 +2,7 @@
 
 Usage: python .ci/build_course.py [folder]     (build/course if none is named)
 
-Writes assignments/NAME.ipynb, README.md and cxgrad-lite-course.zip there. Release versions are nbgrader's: the steps of
-its generate_assignment, without the database.
+Writes assignments/NAME.ipynb, README.md and cxgrad-lite-course.zip there.
 """
 
 from __future__ import annotations
@@ -12,51 +11,22 @@ import sys
 import zipfile
 from pathlib import Path
 
-import nbformat
-from nbformat import NotebookNode
-from nbgrader.preprocessors import (
-    CheckCellMetadata,
-    ClearHiddenTests,
-    ClearMarkScheme,
-    ClearOutput,
-    ClearSolutions,
-    ComputeChecksums,
-    LockCells,
-)
+from cxgrad_lite.handout import course
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ROOT / "notebooks" / "assignments" / "source"
-STEPS = (LockCells, ClearSolutions, ClearOutput, ClearHiddenTests, ClearMarkScheme, ComputeChecksums, CheckCellMetadata)
-SECRETS = ("BEGIN SOLUTION", "END SOLUTION", "HIDDEN TESTS")
+NOTEBOOKS = ROOT / "notebooks"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same notebooks give the same zip
-
-
-def release(path: Path) -> NotebookNode:
-    """The release version of a source notebook."""
-    notebook, resources = nbformat.read(path, as_version=4), {"nbgrader": {}}
-    for step in STEPS:
-        notebook, resources = step().preprocess(notebook, resources)
-    text = nbformat.writes(notebook)
-    left = [secret for secret in SECRETS if secret in text]
-    if left:
-        sys.exit(f"build_course: {path.name} would be released with {', '.join(left)}")
-    return notebook
-
-
-def without_outputs(path: Path) -> str:
-    """A course notebook as a student should meet it: the questions come before the answers."""
-    notebook, _ = ClearOutput().preprocess(nbformat.read(path, as_version=4), {})
-    return nbformat.writes(notebook) + "\n"
 
 
 def files() -> dict[str, str]:
     """Name in the zip → text."""
-    found = {"README.md": (SOURCES.parent / "STUDENTS.md").read_text(encoding="utf-8")}
+    found = {"README.md": (NOTEBOOKS / "assignments" / "STUDENTS.md").read_text(encoding="utf-8")}
     found["LICENSE"] = (ROOT / "LICENSE").read_text(encoding="utf-8")
-    for path in sorted(SOURCES.glob("*/*.ipynb")):
-        found[f"assignments/{path.name}"] = nbformat.writes(release(path)) + "\n"
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        found[f"notebooks/{path.name}"] = without_outputs(path)
+    for name, text in course(NOTEBOOKS).items():
+        if name.startswith("assignments/"):
+            found[name] = text
+        elif "/" not in name:  # the solutions of exercises stay with the instructor
+            found[f"notebooks/{name}"] = text
     return found
 
 

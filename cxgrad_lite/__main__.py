@@ -34,13 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "pretrain":
         pretrain(options.only, options.out, options.jobs)
         return 0
-    if options.command == "data":
-        return data_cli.run(options)
-    if options.command in ("notebooks", "badges"):
-        return notebook_cli.run(options)
-    if options.command == "grade":
-        return grade_cli.run(options)
-    return train_cli.run(options)
+    runners = {"data": data_cli.run, "grade": grade_cli.run, "notebooks": notebook_cli.run, "badges": notebook_cli.run}
+    return runners.get(options.command, train_cli.run)(options)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from .learned_rates import key, learned
+from .learned_rates import at_step, key, learned
 from .maml import MAML
 from .method import Batch, StepTrace, Theta, detached, fast
 from .nets import Conv4
@@ -139,8 +139,7 @@ class ALFA(MAML):
         rates, decays = self.regularizer(torch.stack(state)).chunk(2)  # (fast tensors,) each
         after = {}
         for j, (name, grad) in enumerate(grads.items()):
-            last = min(k, len(self.rates[key(name)]) - 1)
-            rate, decay = rates[j] * self.rates[key(name)][last], decays[j] * self.decays[key(name)][last]
+            rate, decay = rates[j] * at_step(self.rates[key(name)], k), decays[j] * at_step(self.decays[key(name)], k)
             after[name] = (1 - decay) * theta[name] - rate * grad
         return after
 

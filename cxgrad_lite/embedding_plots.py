@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from .charts import Symbol
+from .evaluation import Evaluation
 from .plots import Picture, axes, colour
 
 # Paul Tol's bright scheme: safe for any common colour vision, and none of it is a method's or a layer's colour.
@@ -47,7 +47,8 @@ def interval(values: Tensor) -> tuple[float, float]:
     """
     if len(values) < 2:
         raise ValueError(f"an interval over tasks needs at least 2 tasks, not {len(values)}")
-    return values.mean().item(), 1.96 * values.std().item() / math.sqrt(len(values))
+    result = Evaluation.over_tasks(values)
+    return result.mean, result.ci95
 
 
 def cka_by_layer(results: Mapping[str, Mapping[str, Tensor]]) -> Picture:

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .method import Batch, Method
-from .parallel import rank, total, world_size
+from .parallel import rank, share, total
 
 Episode = tuple[Batch, Batch]  # (support, query)
 ProtocolName = Literal["tasks", "paper"]
@@ -91,9 +91,8 @@ def evaluate(
         raise ValueError(f"an interval over tasks needs at least 2 episodes, not {episodes}")
     per_task = torch.zeros(episodes, dtype=torch.float64)
     drawn = tqdm(tasks.episodes(episodes), "evaluating", episodes, disable=not progress or rank() > 0)
-    for number, (support, query) in enumerate(drawn):
-        if number % world_size() == rank():
-            per_task[number] = accuracy(mean_logits(methods, support, query[0]), query[1]).item()
+    for number, (support, query) in share(enumerate(drawn)):
+        per_task[number] = accuracy(mean_logits(methods, support, query[0]), query[1]).item()
     result = Evaluation.over_tasks(total(per_task))
     if protocol == "tasks":
         return result

@@ -23,6 +23,11 @@ def learned(starts: Iterable[tuple[str, Tensor]]) -> nn.ParameterDict:
     return nn.ParameterDict({key(name): nn.Parameter(start) for name, start in starts})
 
 
+def at_step(rows: Tensor, k: int) -> Tensor:
+    """Row ``k`` of what is learned per step; steps beyond those in training repeat the last row."""
+    return rows[min(k, len(rows) - 1)]
+
+
 class MetaSGD(MAML):
     """MAML with a learned rate for every single weight, θ ← θ − α ∘ ∇L, which may become negative.
 
@@ -107,13 +112,12 @@ class MAMLPlusPlus(MAML):
         return [early] * (steps - 1) + [last]
 
     def rate(self, name: str, k: int) -> float | Tensor:
-        rates = self.rates[key(name)]
-        return rates[min(k, len(rates) - 1)]
+        return at_step(self.rates[key(name)], k)
 
     def norm_of_step(self, k: int) -> Theta:
         """Gains and biases that step ``k`` uses, each (width,)."""
         rows = [(name, p) for name, p in self.net.named_parameters() if not self.is_fast(name)]
-        return {name: p[min(k, len(p) - 1)] for name, p in rows}
+        return {name: at_step(p, k) for name, p in rows}
 
     def begin(self, support: Batch) -> Theta:
         return {**super().begin(support), **self.norm_of_step(0)}

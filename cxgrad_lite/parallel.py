@@ -5,7 +5,8 @@ Without ``torch.distributed`` (or before it is initialised) every function does 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -27,9 +28,9 @@ def world_size() -> int:
     return distributed.get_world_size() if is_parallel() else 1
 
 
-def share(items: Iterable[Item]) -> list[Item]:
+def share(items: Iterable[Item]) -> Iterator[Item]:
     """This process's part of the items: every n-th."""
-    return [item for number, item in enumerate(items) if number % world_size() == rank()]
+    return islice(items, rank(), None, world_size())
 
 
 def total(numbers: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from .evaluation import Evaluation, Tasks, evaluate
 from .maml import MAML
 from .method import Method
 from .plan import SEARCH_ITERATIONS, recipe_named, search_recipes, whole_recipes
-from .probes import LAYERS, layer_norms, traces
+from .probes import LAYERS, mean_over_traces, traces
 from .recipes import RATES_FILE, Recipe
 from .training import History, meta_train
 
@@ -77,9 +77,8 @@ class Probes:
         found = list(traces(self.method, self.tasks, PROBED_TASKS))
         self.add("iteration", done)
         norms = self.curves.setdefault("norms", {layer: [] for layer in LAYERS})
-        for layer in LAYERS:
-            steps = [norm for trace in found for norm in layer_norms(trace)[layer]]
-            norms[layer].append(float(f"{sum(steps) / len(steps):.4g}"))
+        for layer, norm in mean_over_traces(found).items():
+            norms[layer].append(float(f"{norm:.4g}"))
         gammas = [trace[-1].scaling for trace in found if trace[-1].scaling is not None]
         if gammas:
             self.add("gamma", torch.stack(gammas).mean(0).tolist())

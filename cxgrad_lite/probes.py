@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -51,7 +51,14 @@ def mean_layer_norms(
     method: MAML, tasks: Tasks, episodes: int = 20, kind: Literal["grad", "weight", "update"] = "grad"
 ) -> dict[str, float]:
     """Layer norms averaged over inner steps and tasks, as in Figure 2 of the CxGrad paper."""
-    found = [layer_norms(trace, kind) for trace in traces(method, tasks, episodes)]
+    return mean_over_traces(traces(method, tasks, episodes), kind)
+
+
+def mean_over_traces(
+    traces: Iterable[list[StepTrace]], kind: Literal["grad", "weight", "update"] = "grad"
+) -> dict[str, float]:
+    """The same mean of traces that are there already."""
+    found = [layer_norms(trace, kind) for trace in traces]
     return {layer: sum(sum(norms[layer]) / len(norms[layer]) for norms in found) / len(found) for layer in LAYERS}
 
 

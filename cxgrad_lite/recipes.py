@@ -63,14 +63,14 @@ class Recipe:
         parts += [f"{key}{value:g}" for key, value in changes.items() if usual.get(key) != value]
         return "-".join([*parts, f"{self.iterations}it", f"seed{self.seed}"])
 
-    def tasks(self, split: str) -> TaskSampler:
-        """Episodes of a split; validation and test episodes do not depend on the run's seed."""
+    def tasks(self, split: str, device: torch.device | str = "cpu") -> TaskSampler:
+        """Episodes of a split, on a device; validation and test episodes do not depend on the run's seed."""
         seed = SPLIT_SEEDS.get(split, self.seed)
         ways, queries = self.ways, self.queries
         if split == "train":
             ways, queries = self.train_ways or ways, self.train_queries or queries
         transform = None if self.normalisation == "none" else preset(self.normalisation)
-        images = load(self.dataset, split)
+        images = load(self.dataset, split).to(device)
         return TaskSampler(images, ways, self.shots, queries, self.tasks_per_batch, seed=seed, transform=transform)
 
     def build(self) -> Method:

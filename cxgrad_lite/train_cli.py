@@ -122,13 +122,6 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cpu")
 
 
-def on(sampler: TaskSampler, device: torch.device) -> TaskSampler:
-    """The same tasks with their images on the device."""
-    s = sampler
-    images = s.data.to(device)
-    return TaskSampler(images, s.ways, s.shots, s.queries, s.tasks_per_batch, seed=s.seed, transform=s.transform)
-
-
 def estimate(method: Method, tasks: TaskSampler, iterations: int) -> str:
     """Time and memory of the run, from two meta-iterations that change nothing."""
     state, taken = tasks.state_dict(), 0.0
@@ -178,7 +171,7 @@ def run_train(options: argparse.Namespace) -> int:
     settings = {"validate_every": options.validate_every, "validation_episodes": options.validation_episodes}
     config = dataclasses.replace(recipe.config(), **settings)
     folder = RunFolder(options.out, options.minutes, resume=options.resume)
-    method, train, val = recipe.build().to(device), on(recipe.tasks("train"), device), on(recipe.tasks("val"), device)
+    method, train, val = recipe.build().to(device), recipe.tasks("train", device), recipe.tasks("val", device)
     if rank() == 0:
         print(f"{recipe.name} on {device}, {world_size()} process(es), torch {torch.__version__}")
     if world_size() == 1:
