@@ -7,11 +7,10 @@ Writes assignments/NAME.ipynb, README.md and cxgrad-lite-course.zip there.
 
 from __future__ import annotations
 
+import runpy
 import sys
 import zipfile
 from pathlib import Path
-
-from cxgrad_lite.handout import course
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -22,6 +21,8 @@ def files() -> dict[str, str]:
     """Name in the zip → text."""
     found = {"README.md": (NOTEBOOKS / "assignments" / "STUDENTS.md").read_text(encoding="utf-8")}
     found["LICENSE"] = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    # By its path, as in setup.py: importing the package would load torch.
+    course = runpy.run_path(str(ROOT / "cxgrad_lite" / "handout.py"))["course"]
     for name, text in course(NOTEBOOKS).items():
         if name.startswith("assignments/"):
             found[name] = text
