@@ -42,11 +42,16 @@ class Metric(Method):
     def members(self, labels: Tensor) -> Tensor:
         """(n, ways) one-hot labels, floating point."""
         ways = self.net.ways if is_capturing(labels) else int(labels.max()) + 1
-        members = F.one_hot(labels, ways).to(next(self.net.parameters()).dtype)
+        members = one_hot(labels, ways).to(next(self.net.parameters()).dtype)
         if not is_capturing(labels) and not members.any(0).all():
             empty = (~members.any(0)).nonzero().flatten().tolist()
             raise ValueError(f"{type(self).__name__} needs a support image of every class; classes {empty} have none")
         return members
+
+
+def one_hot(labels: Tensor, ways: int) -> Tensor:
+    """(n, ways) whether an image has the label; PyTorch's own looks at the labels, which a CUDA graph cannot."""
+    return labels[:, None] == torch.arange(ways, device=labels.device)
 
 
 class ProtoNet(Metric):
@@ -175,4 +180,4 @@ class RelationNet(Metric):
         return self.relation(pairs.view(n * ways, -1, size, size)).view(n, ways)
 
     def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.mse_loss(logits, F.one_hot(labels, logits.shape[1]).to(logits.dtype))
+        return F.mse_loss(logits, one_hot(labels, logits.shape[1]).to(logits.dtype))

@@ -23,6 +23,7 @@ import torch
 from .checkpoints import save_checkpoint
 from .evaluation import Evaluation, Tasks, evaluate
 from .maml import MAML
+from .memory import keep_freed_memory
 from .method import Method
 from .plan import SEARCH_ITERATIONS, recipe_named, search_recipes, whole_recipes
 from .probes import LAYERS, mean_over_traces, traces
@@ -117,6 +118,7 @@ def every(values: list[float]) -> list[float]:
 
 def run_one(recipe: Recipe, folder: Path) -> None:
     """One run in this process."""
+    keep_freed_memory()
     target = result_file(recipe, folder)
     (run_search if target.suffix == ".json" else run_whole)(recipe, target)
 
@@ -129,14 +131,14 @@ def run_all(recipes: list[Recipe], folder: Path, jobs: int) -> None:
     """
     missing = [recipe for recipe in recipes if not result_file(recipe, folder).exists()]
     print(f"{len(recipes)} runs, {len(recipes) - len(missing)} of them done, {jobs} at a time", flush=True)
-    # Freed memory stays in the process: the large tensors of a meta-step are wanted again in the next one.
-    tuning = {"MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_MMAP_THRESHOLD_": "4294967296", "OMP_NUM_THREADS": "1"}
 
     def start(recipe: Recipe) -> bool:
         log = folder / f"{recipe.name}.log"
         command = [sys.executable, "-m", "cxgrad_lite", "pretrain", "--only", recipe.name, "--out", str(folder)]
         with open(log, "w") as output:
-            code = subprocess.run(command, env={**os.environ, **tuning}, stdout=output, stderr=output).returncode
+            code = subprocess.run(
+                command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=output, stderr=output
+            ).returncode
         if code == 0:
             log.unlink()
         print(f"{recipe.name}: {'done' if code == 0 else f'failed, see {log}'}", flush=True)

@@ -118,4 +118,4 @@ def set_random_states(states: dict[str, Tensor]) -> None:
 
 def describe(config: Any) -> dict[str, Any]:
     """A configuration without what may change between the parts of a run."""
-    return {key: value for key, value in vars(config).items() if key not in ("progress", "iterations")}
+    return {key: value for key, value in vars(config).items() if key not in ("progress", "iterations", "engine")}

@@ -19,8 +19,10 @@ from torch import distributed
 from data_utils import TaskSampler, load
 from data_utils.presets import preset
 
+from .accelerate import Engine, Precision
 from .checkpoints import load_checkpoint, read_header, save_checkpoint
 from .evaluation import evaluate
+from .memory import keep_freed_memory, peak_memory
 from .method import Method
 from .parallel import rank, world_size
 from .plan import whole_recipes
@@ -29,6 +31,8 @@ from .recipes import PRETRAINED, SPLIT_SEEDS, Recipe
 from .run_folder import RunFolder
 from .training import TrainConfig, meta_gradient, meta_train
 
+ENGINE_HELP = "graph: a meta-step is one CUDA graph; eager: operation by operation; auto (default): graph if possible"
+PRECISION_HELP = "tf32: faster products on GPUs; bf16: products in bfloat16; default: float32"
 GOOD, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130  # exit codes
 
 
@@ -44,6 +48,8 @@ def add_train_commands(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--validate-every", type=int, default=500, help="meta-iterations; 0: never (default: 500)")
     train.add_argument("--validation-episodes", type=int, default=600, help="tasks of a validation (default: 600)")
     train.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default)")
+    train.add_argument("--engine", choices=typing.get_args(Engine), default="auto", help=ENGINE_HELP)
+    train.add_argument("--precision", choices=typing.get_args(Precision), default="float32", help=PRECISION_HELP)
     train.add_argument("--tensorboard", action="store_true", help="write TensorBoard's events into DIR as well")
 
     about = "accuracy of one or several checkpoints on meta-test tasks"
@@ -135,18 +141,6 @@ def estimate(method: Method, tasks: TaskSampler, iterations: int) -> str:
     return f"about {taken:.2f} s per meta-iteration, {hours:.1f} h for {iterations}; memory so far {peak_memory()}"
 
 
-def peak_memory() -> str:
-    """The most that this process has held, on the GPU if there is one."""
-    if torch.cuda.is_available():
-        return f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB on the GPU"
-    try:
-        import resource
-    except ImportError:  # Windows
-        return "unknown"
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, else kilobytes
-    return f"{peak / (1e9 if sys.platform == 'darwin' else 1e6):.1f} GB"
-
-
 class Metrics:
     """A callback that writes TensorBoard's events."""
 
@@ -168,8 +162,10 @@ def run_train(options: argparse.Namespace) -> int:
     device = choose_device(options.device)
     if "LOCAL_RANK" in os.environ:
         distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
-    settings = {"validate_every": options.validate_every, "validation_episodes": options.validation_episodes}
-    config = dataclasses.replace(recipe.config(), **settings)
+    if device.type == "cpu":
+        keep_freed_memory()
+    same = ("validate_every", "validation_episodes", "engine", "precision")
+    config = dataclasses.replace(recipe.config(), **{name: getattr(options, name) for name in same})
     folder = RunFolder(options.out, options.minutes, resume=options.resume)
     method, train, val = recipe.build().to(device), recipe.tasks("train", device), recipe.tasks("val", device)
     if rank() == 0:

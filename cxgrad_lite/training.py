@@ -9,14 +9,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NoReturn, get_args
 
 import torch
+from torch import Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 
-from .evaluation import Episode, Tasks, accuracy, evaluate
+from .accelerate import (
+    Captured,
+    Engine,
+    Precision,
+    add_gradients,
+    all_finite,
+    arithmetic,
+    choose_engine,
+    clip,
+    device_of,
+)
+from .evaluation import Episode, Tasks, evaluate
 from .maml import MAML
 from .method import Method
 from .parallel import add_up_gradients, any_process, check_split, rank, share, total
@@ -31,7 +43,7 @@ class TrainConfig:
     """How the outer loop runs.
 
     Raises:
-        ValueError: if a number is out of range or the schedule is unknown.
+        ValueError: if a number is out of range, or a schedule, engine or precision unknown.
     """
 
     iterations: int = 1000  # meta-iterations: one Adam step each
@@ -44,12 +56,19 @@ class TrainConfig:
     validate_every: int = 0  # meta-iterations between two validations; 0: none
     validation_episodes: int = 100
     progress: bool = True  # show a bar with loss, accuracy and time left
+    engine: Engine = "auto"  # "graph": a meta-step is one CUDA graph; "eager" works everywhere; see `accelerate`
+    precision: Precision = "float32"  # or "tf32", "bf16"; see `accelerate.arithmetic`
 
     def __post_init__(self) -> None:
         if self.iterations < 0 or self.meta_lr <= 0 or self.validate_every < 0:
             raise ValueError(f"iterations and validate_every must be 0 or more, meta_lr above 0: {self}")
         if self.schedule not in ("constant", "cosine"):
             raise ValueError(f"schedule must be 'constant' or 'cosine', not {self.schedule!r}")
+        if self.engine not in get_args(Engine) or self.precision not in get_args(Precision):
+            raise ValueError(
+                f"engine must be one of {get_args(Engine)}, precision one of {get_args(Precision)}, "
+                f"not {self.engine!r} and {self.precision!r}"
+            )
 
 
 def meta_train(
@@ -75,15 +94,17 @@ def meta_train(
         folder: keeps the state of the run and its best checkpoints.
 
     Raises:
-        ValueError: if validation is asked for without tasks for it, tasks do not fit the head, or a folder belongs to
-            another run.
+        ValueError: if validation is asked for without tasks for it, tasks do not fit the head, a folder belongs to
+            another run, or ``engine="graph"`` cannot work here.
         FloatingPointError: if a loss is not finite; the parameters are then as before that meta-iteration.
     """
     config = config or TrainConfig()
     if config.validate_every and validation is None:
         raise ValueError("validate_every is set, but no validation tasks were given")
-    optimiser = Adam(method.parameters(), lr=config.meta_lr)
+    optimiser = make_optimiser(method, config)
     run = Run(method, tasks, optimiser, make_schedule(optimiser, config))
+    graph = choose_engine(config.engine, method, tasks) == "graph"
+    captured = Captured(run, config.clip_value, config.clip_norm) if graph else None
     if folder:
         folder.begin(run, config)
     history, start = run.history, time.perf_counter() - run.history.seconds
@@ -92,7 +113,7 @@ def meta_train(
     bar = tqdm(total=config.iterations, initial=done, desc=type(method).__name__, disable=hidden)
     with bar, interrupt_flag(history) as interrupted:
         for iteration in range(done + 1, config.iterations + 1):
-            meta_step(run, config, iteration)
+            meta_step(run, config, iteration, captured)
             if validation and config.validate_every and iteration % config.validate_every == 0:
                 history.validation.append((iteration, evaluate(method, validation, config.validation_episodes)))
                 if folder:
@@ -109,13 +130,20 @@ def meta_train(
     return history
 
 
-def meta_step(run: Run, config: TrainConfig, iteration: int) -> None:
-    """One meta-iteration: sample, adapt, differentiate, update."""
-    run.optimiser.zero_grad()
+def meta_step(run: Run, config: TrainConfig, iteration: int, captured: Captured | None = None) -> None:
+    """One meta-iteration: sample, adapt, differentiate, update; all at once if it was captured."""
     run.method.begin_iteration(iteration - 1)
-    loss, correct = meta_gradient(run.method, run.tasks.sample(), iteration)
-    prepare_gradients(run.method, config, iteration)
-    run.optimiser.step()
+    with arithmetic(config.precision, device_of(run.method)):
+        if captured is not None:
+            episodes, found, skipped = captured()
+            loss, correct = mean_loss_and_accuracy(run.method, episodes, found, iteration)
+            if skipped:
+                refuse_overflow(run.method, iteration)
+        else:
+            run.optimiser.zero_grad()
+            loss, correct = meta_gradient(run.method, run.tasks.sample(), iteration)
+            prepare_gradients(run.method, config, iteration)
+            run.optimiser.step()
     run.schedule.step()
     run.history.loss.append(loss)
     run.history.accuracy.append(correct)
@@ -124,20 +152,25 @@ def meta_step(run: Run, config: TrainConfig, iteration: int) -> None:
 def meta_gradient(method: Method, episodes: list[Episode], iteration: int = 0) -> tuple[float, float]:
     """Add the gradient of the mean query loss to the parameters' ``.grad``; return mean loss and accuracy.
 
-    One task at a time: the graph of a task is freed before the next begins, so memory does not grow with their number.
+    Raises:
+        FloatingPointError: if a loss is not finite.
     """
     check_split(episodes)
-    sums = torch.zeros(2, dtype=torch.float64)  # of losses and accuracies
-    for number, episode in share(enumerate(episodes, 1)):
-        support, query = episode
-        loss, logits = method.outer(support, query)
-        if not torch.isfinite(loss):
+    loss, correct = mean_loss_and_accuracy(method, episodes, add_gradients(method, episodes), iteration)
+    add_up_gradients(method.parameters())
+    return loss, correct
+
+
+def mean_loss_and_accuracy(
+    method: Method, episodes: list[Episode], found: Tensor, iteration: int
+) -> tuple[float, float]:
+    """Means over all processes of (tasks, 2) losses and accuracies; the first look at what the device has computed."""
+    found = found.double().cpu()
+    for (number, episode), (loss, _) in zip(share(enumerate(episodes, 1)), found.tolist(), strict=True):
+        if not math.isfinite(loss):
             where = f"meta-iteration {iteration}, task {number} of {len(episodes)}"
             raise FloatingPointError(f"{where}: {describe_overflow(method, episode)}")
-        (loss / len(episodes)).backward()
-        sums += torch.tensor([loss.item(), accuracy(logits.detach(), query[1]).item()], dtype=torch.float64)
-    add_up_gradients(method.parameters())
-    loss_mean, correct = (total(sums) / len(episodes)).tolist()
+    loss_mean, correct = (total(found.sum(0)) / len(episodes)).tolist()
     return loss_mean, correct
 
 
@@ -154,13 +187,21 @@ def describe_overflow(method: Method, episode: Episode) -> str:
 
 def prepare_gradients(method: Method, config: TrainConfig, iteration: int) -> None:
     """Refuse a meta-gradient that would destroy the parameters; clip it if the configuration says so."""
-    for name, parameter in method.named_parameters():
-        if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
-            raise FloatingPointError(f"meta-iteration {iteration}: the meta-gradient of {name} is not finite; {ADVICE}")
-    if config.clip_value is not None:
-        torch.nn.utils.clip_grad_value_(method.parameters(), config.clip_value)
-    if config.clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_(method.parameters(), config.clip_norm)
+    if not all_finite(method):
+        refuse_overflow(method, iteration)
+    clip(method, config.clip_value, config.clip_norm)
+
+
+def refuse_overflow(method: Method, iteration: int) -> NoReturn:
+    """Raises FloatingPointError with the name of the first parameter whose meta-gradient is not finite."""
+    grads = [(name, p.grad) for name, p in method.named_parameters() if p.grad is not None]
+    name = next(name for name, grad in grads if not torch.isfinite(grad).all())
+    raise FloatingPointError(f"meta-iteration {iteration}: the meta-gradient of {name} is not finite; {ADVICE}")
+
+
+def make_optimiser(method: Method, config: TrainConfig) -> Adam:
+    """Adam, on a GPU with all of the update in one kernel."""
+    return Adam(method.parameters(), lr=config.meta_lr, fused=True if device_of(method).type == "cuda" else None)
 
 
 def make_schedule(optimiser: Adam, config: TrainConfig) -> LambdaLR:

@@ -7,13 +7,10 @@ A sampler without ``transform`` gives images in [0, 1]; nothing is normalised or
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-Transform = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,23 @@ NORMALISATIONS: dict[str, Normalisation | None] = {
 AUGMENTATIONS = ("none", "flip", "crop_flip_jitter")
 
 
-def preset(normalisation: str = "none", augmentation: str = "none") -> Transform:
+@dataclass(frozen=True)
+class Preset:
+    """What `preset` returns. Augmentations draw on the host, so no CUDA graph can hold them (``is_random``)."""
+
+    normalisation: Normalisation | None
+    augmentation: str
+
+    @property
+    def is_random(self) -> bool:
+        return self.augmentation != "none"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        augmented = _augment(images, self.augmentation)
+        return augmented if self.normalisation is None else _normalise(augmented, self.normalisation)
+
+
+def preset(normalisation: str = "none", augmentation: str = "none") -> Preset:
     """A transform of float images (n, C, H, W) in [0, 1], for ``TaskSampler(transform=...)``.
 
     Args:
@@ -59,23 +72,17 @@ def preset(normalisation: str = "none", augmentation: str = "none") -> Transform
     if augmentation not in AUGMENTATIONS:
         raise ValueError(f"there is no augmentation {augmentation!r}; there are {', '.join(AUGMENTATIONS)}")
     chosen = NORMALISATIONS[normalisation]
-
-    def transform(images: Tensor) -> Tensor:
-        augmented = _augment(images, augmentation)
-        return augmented if chosen is None else _normalise(augmented, chosen)
-
-    return transform
+    return Preset(chosen, augmentation)
 
 
 def _normalise(images: Tensor, chosen: Normalisation) -> Tensor:
-    from torchvision.transforms.v2.functional import invert, normalize  # takes seconds to import
-
     channels = images.shape[1]
     if channels != len(chosen.mean):
         raise ValueError(f"this normalisation is for {len(chosen.mean)} channels; the images have {channels}")
-    right = invert(images) if chosen.paper_is_white else images
-    normalised: Tensor = normalize(right, list(chosen.mean), list(chosen.deviation))
-    return normalised
+    right = 1 - images if chosen.paper_is_white else images
+    # Channel by channel: torchvision would copy the numbers to the device each time, which a CUDA graph cannot hold.
+    pairs = zip(chosen.mean, chosen.deviation, strict=True)
+    return torch.stack([(right[:, c] - mean) / deviation for c, (mean, deviation) in enumerate(pairs)], 1)
 
 
 def _augment(images: Tensor, augmentation: str) -> Tensor:

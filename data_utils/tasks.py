@@ -20,7 +20,7 @@ class TaskSampler:
     labels (n,) int64 in 0 … ways - 1, class by class; n is ways·shots for the support and ways·queries for the
     query set. Classes, and images within a class, are drawn without replacement; support and query share no image.
 
-    Episodes come from a generator that starts at ``seed``, on the device of the images: the same seed on the same
+    Episodes come from ``generator``, which starts at ``seed``, on the device of the images: the same seed on the same
     kind of device gives the same episodes.
 
     Args:
@@ -61,7 +61,7 @@ class TaskSampler:
         self._check_sizes()
         self._first = self.data.counts.cumsum(0) - self.data.counts  # (classes,) row of each class's first image
         self._slots = torch.arange(int(self.data.counts.max()), device=data.images.device)
-        self._generator = self._new_generator()
+        self.generator = self._new_generator()
 
     def _check_sizes(self) -> None:
         names, counts = self.data.names, self.data.counts
@@ -93,13 +93,13 @@ class TaskSampler:
         return self._batch(rows[:, : self.shots]), self._batch(rows[:, self.shots :])
 
     def _batch(self, rows: Tensor) -> Batch:
-        labels = torch.arange(self.ways, device=rows.device).repeat_interleave(rows.shape[1])
+        labels = torch.arange(rows.numel(), device=rows.device) // rows.shape[1]  # class by class
         images = self.data.images[rows.flatten()].float() / 255
         return images if self.transform is None else self.transform(images), labels
 
     def sample(self) -> list[Episode]:
         """The next meta-batch of the stream: ``tasks_per_batch`` episodes."""
-        return [self._episode(rows) for rows in self.draw(self._generator, self.tasks_per_batch)]
+        return [self._episode(rows) for rows in self.draw(self.generator, self.tasks_per_batch)]
 
     def episodes(self, count: int) -> Iterator[Episode]:
         """``count`` episodes drawn one by one from the seed, always the same ones; `sample` is not disturbed.
@@ -112,8 +112,8 @@ class TaskSampler:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Where the stream of `sample` stands."""
-        return {"generator": self._generator.get_state()}
+        return {"generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue the stream of `sample` from a `state_dict`."""
-        self._generator.set_state(state["generator"].cpu())
+        self.generator.set_state(state["generator"].cpu())
