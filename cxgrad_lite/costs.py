@@ -1,0 +1,83 @@
+"""What a meta-step costs: operations and time by kind, and what is kept in memory for the meta-gradient."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from .accelerate import device_of
+from .evaluation import Episode
+from .method import Method
+from .training import meta_gradient
+
+KINDS = {"convolution": ("conv",), "batch norm": ("batch_norm",), "pooling": ("pool",)}
+REST = "all the rest"
+
+
+class Cost(NamedTuple):
+    """``calls`` of operations and the ``seconds`` spent in them, not counting what they call in turn."""
+
+    calls: int
+    seconds: float
+
+
+def operations(method: Method, episodes: Sequence[Episode]) -> dict[str, Cost]:
+    """Calls and seconds of each kind of operation in one meta-gradient, on the device of the method.
+
+    Batch norm's second derivative is made of elementary operations; they are among "all the rest".
+    """
+    on_gpu = device_of(method).type == "cuda"
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's library writes its own diary into notebooks
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    meta_gradient(method, list(episodes))  # the first one is slower
+    with profile(activities=activities) as seen:
+        meta_gradient(method, list(episodes))
+    method.zero_grad()
+    found = dict.fromkeys([*KINDS, REST], Cost(0, 0.0))
+    for event in seen.key_averages():
+        if event.key.startswith("aten::"):
+            kind = next((kind for kind, parts in KINDS.items() if any(p in event.key for p in parts)), REST)
+            old = found[kind]
+            found[kind] = Cost(old.calls + event.count, old.seconds + own_seconds(event, on_gpu))
+    return found
+
+
+def own_seconds(event: Any, on_gpu: bool) -> float:
+    """Time of an operation without what it calls; the profiler's name for the GPU's time has changed."""
+    if not on_gpu:
+        return float(event.self_cpu_time_total) / 1e6
+    return float(getattr(event, "self_device_time_total", None) or getattr(event, "self_cuda_time_total", 0)) / 1e6
+
+
+class Kept:
+    """A tensor that autograd holds on to; it lives as long as the graph does."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor.detach()  # or it would hold its own graph alive
+
+
+def kept_bytes(method: Method, episode: Episode) -> int:
+    """Bytes that one task keeps from its inner loop and query loss until the meta-gradient is taken.
+
+    Counted are the different blocks of memory that autograd holds on to, without parameters and images.
+    """
+    support, query = episode
+    given = {t.untyped_storage().data_ptr() for t in (*method.parameters(), support[0], query[0])}
+    held: weakref.WeakSet[Kept] = weakref.WeakSet()
+
+    def hold(tensor: Tensor) -> Kept:
+        kept = Kept(tensor)
+        held.add(kept)
+        return kept
+
+    with torch.autograd.graph.saved_tensors_hooks(hold, lambda kept: kept.tensor):
+        loss = method(support, query)
+        blocks = {kept.tensor.untyped_storage().data_ptr(): kept.tensor.untyped_storage().nbytes() for kept in held}
+        del loss
+    return sum(size for pointer, size in blocks.items() if pointer not in given)
