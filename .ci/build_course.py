@@ -22,12 +22,9 @@ def files() -> dict[str, str]:
     found = {"README.md": (NOTEBOOKS / "assignments" / "STUDENTS.md").read_text(encoding="utf-8")}
     found["LICENSE"] = (ROOT / "LICENSE").read_text(encoding="utf-8")
     # By its path, as in setup.py: importing the package would load torch.
-    course = runpy.run_path(str(ROOT / "cxgrad_lite" / "handout.py"))["course"]
-    for name, text in course(NOTEBOOKS).items():
-        if name.startswith("assignments/"):
-            found[name] = text
-        elif "/" not in name:  # the solutions of exercises stay with the instructor
-            found[f"notebooks/{name}"] = text
+    handout = runpy.run_path(str(ROOT / "cxgrad_lite" / "handout.py"))
+    for name, text in handout["for_class"](handout["course"](NOTEBOOKS)).items():
+        found[name if name.startswith("assignments/") else f"notebooks/{name}"] = text
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ Cell = dict[str, Any]
 SECRETS = ("BEGIN SOLUTION", "END SOLUTION", "HIDDEN TESTS", "MARK SCHEME")
 CODE_STUB = ("# YOUR CODE HERE", "raise NotImplementedError()")
 TEXT_STUB = ("YOUR ANSWER HERE",)
+TO_SOLUTIONS = re.compile(r"\[([^\[\]]+)\]\(solutions/[^()]*\)")
 
 
 def course(notebooks: Path) -> dict[str, str]:
@@ -35,6 +37,16 @@ def course(notebooks: Path) -> dict[str, str]:
     for path in sorted(notebooks.glob("assignments/source/*/*.ipynb")):
         found[f"assignments/{path.name}"] = text(released(read(path)))
     return found
+
+
+def for_class(files: dict[str, str]) -> dict[str, str]:
+    """The course without the worked solutions of its exercises; a link to them becomes text that says who has them.
+
+    Args:
+        files: name → text, as from `course`.
+    """
+    kept = [name for name in files if not name.startswith("solutions/")]
+    return {name: TO_SOLUTIONS.sub(r"\1 (your instructor has this file)", files[name]) for name in kept}
 
 
 def read(path: Path) -> Notebook:

@@ -35,15 +35,23 @@ class RunFolder:
         every: meta-iterations between two states; 0: only the minutes count.
         keep: how many of the best checkpoints to keep.
         resume: go on from the state in the folder, if there is one.
+        provenance: where the run comes from (recipe, command, …), written into every checkpoint.
 
     Raises:
         FileExistsError: if the folder holds a run and ``resume`` is false.
     """
 
     def __init__(
-        self, folder: str | Path, minutes: float = 10.0, every: int = 0, keep: int = 5, resume: bool = False
+        self,
+        folder: str | Path,
+        minutes: float = 10.0,
+        every: int = 0,
+        keep: int = 5,
+        resume: bool = False,
+        provenance: dict[str, Any] | None = None,
     ) -> None:
         self.folder, self.seconds, self.every, self.keep, self.resume = Path(folder), 60 * minutes, every, keep, resume
+        self.provenance = provenance or {}
         self.folder.mkdir(parents=True, exist_ok=True)
         self.saved_at = time.monotonic()
         self.best: list[tuple[float, Path]] = []
@@ -115,7 +123,8 @@ class RunFolder:
         keep = sorted([*self.best, (round(result.mean, 5), path)], key=lambda pair: pair[0])[-self.keep :]
         try:
             if any(path == kept for _, kept in keep):
-                save_checkpoint(path, run.method, iteration=done, validation=result.mean, ci95=result.ci95)
+                about = self.provenance | {"iteration": done, "validation": result.mean, "ci95": result.ci95}
+                save_checkpoint(path, run.method, **about)
             for _, old in self.best:
                 if all(old != kept for _, kept in keep):
                     old.unlink(missing_ok=True)

@@ -29,6 +29,7 @@ from .plan import whole_recipes
 from .published import PUBLISHED
 from .recipes import PRETRAINED, SPLIT_SEEDS, Recipe
 from .run_folder import RunFolder
+from .run_state import History
 from .training import TrainConfig, meta_gradient, meta_train
 
 ENGINE_HELP = "graph: a meta-step is one CUDA graph; eager: operation by operation; auto (default): graph if possible"
@@ -166,7 +167,8 @@ def run_train(options: argparse.Namespace) -> int:
         keep_freed_memory()
     same = ("validate_every", "validation_episodes", "engine", "precision")
     config = dataclasses.replace(recipe.config(), **{name: getattr(options, name) for name in same})
-    folder = RunFolder(options.out, options.minutes, resume=options.resume)
+    about = provenance(options, recipe, device)
+    folder = RunFolder(options.out, options.minutes, resume=options.resume, provenance=about)
     method, train, val = recipe.build().to(device), recipe.tasks("train", device), recipe.tasks("val", device)
     if rank() == 0:
         print(f"{recipe.name} on {device}, {world_size()} process(es), torch {torch.__version__}")
@@ -175,22 +177,28 @@ def run_train(options: argparse.Namespace) -> int:
     metrics = Metrics(options.out) if options.tensorboard and rank() == 0 else None
     history = meta_train(method, train, config, val, metrics, folder)
     if rank() == 0:
-        finish(options, recipe, method, config, history)
+        finish(options.out / "method.safetensors", method, config, history, about)
     if distributed.is_initialized():
         distributed.destroy_process_group()
     return INTERRUPTED if history.interrupted else GOOD
 
 
-def finish(options: argparse.Namespace, recipe: Recipe, method: Method, config: TrainConfig, history: Any) -> None:
+def provenance(options: argparse.Namespace, recipe: Recipe, device: torch.device) -> dict[str, Any]:
+    """Where the numbers of a run come from."""
+    command = " ".join(["python -m cxgrad_lite train --recipe", options.recipe, *(f"--set {s}" for s in options.set)])
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    how = {"engine": options.engine, "precision": options.precision, "processes": world_size()}
+    where = {"device": name, "machine": platform.machine(), "torch": torch.__version__}
+    return {"recipe": dataclasses.asdict(recipe), "command": command, **how, **where}
+
+
+def finish(path: Path, method: Method, config: TrainConfig, history: History, about: dict[str, Any]) -> None:
     """The last checkpoint, with where it comes from."""
     done = len(history.loss)
     if history.interrupted:
         print(f"stopped after {done} of {config.iterations} meta-iterations; the same command with --resume goes on")
         return
-    path = options.out / "method.safetensors"
-    command = " ".join(["python -m cxgrad_lite train --recipe", options.recipe, *(f"--set {s}" for s in options.set)])
-    where = {"device": options.device, "machine": platform.machine(), "torch": torch.__version__}
-    save_checkpoint(path, method, recipe=dataclasses.asdict(recipe), command=command, seconds=history.seconds, **where)
+    save_checkpoint(path, method, **about, seconds=history.seconds)
     print(f"{done} meta-iterations in {history.seconds:.0f} s; {path}")
 
 

@@ -63,7 +63,9 @@ def load(
     if split not in (*SPLITS, "all"):
         raise ValueError(f"folder has no split {split!r}; it has {', '.join(SPLITS)}, all")
     if path is None:
-        raise ValueError("a folder of your own images needs path=…")
+        raise ValueError(
+            "a folder of your own images needs path=…, or once: python -m cxgrad_lite data get folder --from DIR"
+        )
     if size < 1 or mode not in ("RGB", "L"):
         raise ValueError(f"size must be at least 1 and mode 'RGB' or 'L', not {size} and {mode!r}")
     place = existing(path)

@@ -83,6 +83,10 @@ def test_the_zip_is_whole_and_holds_no_secret(course: Path) -> None:
         texts = [archive.read(name).decode() for name in archive.namelist()]
     assert {"README.md", "LICENSE", "notebooks/02_maml.ipynb", *(f"assignments/{n}.ipynb" for n in NAMES)} <= set(names)
     assert not any(word in text for text in texts for word in ("BEGIN SOLUTION", "HIDDEN TESTS"))
+    # Worked solutions of exercises stay with the instructor, and the exercises say so.
+    assert not any("solutions/" in name for name in names)
+    told = [name for name, text in zip(names, texts, strict=True) if "_solutions.ipynb (your instructor has" in text]
+    assert "notebooks/04_batch_norm_and_scale.ipynb" in told
 
 
 # --- tests test properties: these answers pass what a student sees, or look right, and must lose their points

@@ -6,10 +6,12 @@ import email
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable
 from email.message import Message
 from pathlib import Path
 from types import SimpleNamespace
@@ -161,13 +163,26 @@ def test_the_course_is_whole_and_unanswered() -> None:
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
 
 
-def test_links_between_the_notebooks_lead_somewhere() -> None:
-    course = files()
-    link = re.compile(r"\]\((?!https?:)([^)#\s]+\.(?:ipynb|md|py))")
-    links = [(name, target) for name, text in course.items() for target in link.findall(text)]
-    assert len(links) > 5
-    broken = [(name, target) for name, target in links if os.path.normpath(Path(name).parent / target) not in course]
+def zipped() -> dict[str, str]:
+    """Name → text of what the course zip holds."""
+    return runpy.run_path(str(ROOT / ".ci" / "build_course.py"))["files"]()
+
+
+@pytest.mark.parametrize("course", [files, zipped], ids=["wheel", "zip"])
+def test_links_lead_to_files_that_are_there(course: Callable[[], dict[str, str]]) -> None:
+    texts = course()
+    links = [(name, target) for name, text in texts.items() for target in relative_links(name, text)]
+    assert len(links) > 15, "the test itself lost its way"
+    broken = [(name, target) for name, target in links if os.path.normpath(Path(name).parent / target) not in texts]
     assert broken == []
+
+
+def relative_links(name: str, text: str) -> list[str]:
+    """Targets of the links and pictures in prose that lead to another file of the course."""
+    if name.endswith(".ipynb"):
+        cells = json.loads(text)["cells"]
+        text = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    return re.findall(r"""(?:\]\(|(?:src|href)=")(?!\w+:|#)([^)"#\s]+)""", text)
 
 
 def test_release_versions_are_nbgraders() -> None:

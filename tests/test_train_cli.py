@@ -35,7 +35,8 @@ def test_train_then_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     numbers = json.loads(said.splitlines()[-1])
     assert numbers["episodes"] == 4 and 0 <= numbers["mean"] <= 1
     best = [str(p) for p in (tmp_path / "run").glob("best-*.safetensors")]
-    assert main(["evaluate", str(path), *best, "--dataset", "glyphs", "--episodes", "3", "--protocol", "paper"]) == 0
+    assert main(["evaluate", *best, str(path), "--episodes", "3", "--protocol", "paper"]) == 0
+    assert "glyphs test, 5-way 5-shot" in capsys.readouterr().out, "the best checkpoints know their recipe, too"
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["iteration"] == 3 and any("validation" in line for line in lines)
 
