@@ -92,8 +92,8 @@ def zoo_recipes(folder: Path) -> list[Recipe]:
 
 
 def whole_recipes(folder: Path) -> list[Recipe]:
-    """Every run that is shipped. The studies for 03 and 07 are not among them yet; `recipe_named` knows them."""
-    runs = zoo_recipes(folder) + pair_recipes(folder)
+    """Every run that is shipped."""
+    runs = zoo_recipes(folder) + pair_recipes(folder) + gradient_studies() + context_studies()
     return list({recipe.name: recipe for recipe in runs}.values())
 
 
