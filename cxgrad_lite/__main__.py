@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import data_cli, grade_cli, notebook_cli, train_cli
+from . import benchmark, data_cli, grade_cli, notebook_cli, train_cli
 from .pretraining import pretrain
 from .recipes import PRETRAINED
 
@@ -17,6 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cxgrad_lite", description="Gradient-based few-shot learning.")
     commands = parser.add_subparsers(dest="command", required=True)
     train_cli.add_train_commands(commands)
+    benchmark.add_benchmark_command(commands)
     data_cli.add_data_commands(commands)
     grade_cli.add_grade_command(commands)
     notebook_cli.add_notebook_commands(commands)
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         pretrain(options.only, options.out, options.jobs)
         return 0
     runners = {"data": data_cli.run, "grade": grade_cli.run, "notebooks": notebook_cli.run, "badges": notebook_cli.run}
+    runners["benchmark"] = benchmark.run
     return runners.get(options.command, train_cli.run)(options)
 
 

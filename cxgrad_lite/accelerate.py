@@ -1,4 +1,4 @@
-"""How a meta-step runs: task by task, or captured once as a CUDA graph and replayed.
+"""How a meta-step runs: as it is written, with fused blocks, or captured once as a CUDA graph and replayed.
 
 The inner loop is thousands of small kernels. On a GPU most of the time goes into launching them one by one; a graph
 launches them all at once. Only what runs on the device can be captured, so nothing here looks at a value: `Captured`
@@ -19,7 +19,7 @@ from .method import Method
 from .parallel import share, world_size
 from .run_state import Run, set_random_states
 
-Engine = Literal["auto", "eager", "graph"]
+Engine = Literal["auto", "eager", "fused", "graph"]
 Precision = Literal["float32", "tf32", "bf16"]
 WARM_UP = 3  # eager meta-steps before a capture: libraries choose their kernels and allocate in them
 MAX_STREAMS = 8
@@ -101,8 +101,8 @@ def device_of(method: Method) -> torch.device:
     return next(method.parameters()).device
 
 
-def choose_engine(engine: Engine, method: Method, tasks: Tasks) -> Literal["eager", "graph"]:
-    """What "auto" means for this training.
+def choose_engine(engine: Engine, precision: Precision, method: Method, tasks: Tasks) -> Engine:
+    """What "auto" means for this training: a graph on a GPU, fused blocks on a CPU, where they work.
 
     Raises:
         ValueError: if a graph is asked for where none can be captured.
@@ -110,7 +110,10 @@ def choose_engine(engine: Engine, method: Method, tasks: Tasks) -> Literal["eage
     obstacle = obstacle_to_capture(method, tasks)
     if engine == "graph" and obstacle:
         raise ValueError(f"engine='graph' does not work: {obstacle}; engine='auto' or 'eager' does")
-    return "eager" if engine == "eager" or obstacle else "graph"
+    if engine != "auto":
+        return engine
+    fused: Engine = "fused" if device_of(method).type == "cpu" and precision != "bf16" else "eager"  # slower in bf16
+    return fused if obstacle else "graph"
 
 
 def obstacle_to_capture(method: Method, tasks: Tasks) -> str | None:

@@ -50,9 +50,9 @@ def operations(method: Method, episodes: Sequence[Episode]) -> dict[str, Cost]:
 
 def own_seconds(event: Any, on_gpu: bool) -> float:
     """Time of an operation without what it calls; the profiler's name for the GPU's time has changed."""
-    if not on_gpu:
-        return float(event.self_cpu_time_total) / 1e6
-    return float(getattr(event, "self_device_time_total", None) or getattr(event, "self_cuda_time_total", 0)) / 1e6
+    names = ("self_device_time_total", "self_cuda_time_total") if on_gpu else ("self_cpu_time_total",)
+    microseconds: float = next(getattr(event, name) for name in names if hasattr(event, name))
+    return microseconds / 1e6
 
 
 class Kept:

@@ -19,9 +19,10 @@ from torch import distributed
 from data_utils import TaskSampler, load
 from data_utils.presets import preset
 
-from .accelerate import Engine, Precision
+from .accelerate import Engine, Precision, arithmetic, choose_engine, device_of
 from .checkpoints import load_checkpoint, read_header, save_checkpoint
 from .evaluation import evaluate
+from .fused import fused_blocks
 from .memory import keep_freed_memory, peak_memory
 from .method import Method
 from .parallel import rank, world_size
@@ -32,7 +33,9 @@ from .run_folder import RunFolder
 from .run_state import History
 from .training import TrainConfig, meta_gradient, meta_train
 
-ENGINE_HELP = "graph: a meta-step is one CUDA graph; eager: operation by operation; auto (default): graph if possible"
+ENGINE_HELP = (
+    "graph: a meta-step is one CUDA graph; fused: cheaper blocks; eager: as written; auto: what suits (default)"
+)
 PRECISION_HELP = "tf32: faster products on GPUs; bf16: products in bfloat16; default: float32"
 GOOD, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130  # exit codes
 
@@ -129,12 +132,14 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cpu")
 
 
-def estimate(method: Method, tasks: TaskSampler, iterations: int) -> str:
+def estimate(method: Method, tasks: TaskSampler, config: TrainConfig) -> str:
     """Time and memory of the run, from two meta-iterations that change nothing."""
-    state, taken = tasks.state_dict(), 0.0
+    state, taken, iterations = tasks.state_dict(), 0.0, config.iterations
+    fused = choose_engine(config.engine, config.precision, method, tasks) == "fused"
     for _ in range(2):
         episodes, start = tasks.sample(), time.perf_counter()
-        meta_gradient(method, episodes)
+        with arithmetic(config.precision, device_of(method)), fused_blocks(method, fused):
+            meta_gradient(method, episodes)
         taken = time.perf_counter() - start
     method.zero_grad()
     tasks.load_state_dict(state)
@@ -173,7 +178,7 @@ def run_train(options: argparse.Namespace) -> int:
     if rank() == 0:
         print(f"{recipe.name} on {device}, {world_size()} process(es), torch {torch.__version__}")
     if world_size() == 1:
-        print(estimate(method, train, config.iterations), flush=True)
+        print(estimate(method, train, config), flush=True)
     metrics = Metrics(options.out) if options.tensorboard and rank() == 0 else None
     history = meta_train(method, train, config, val, metrics, folder)
     if rank() == 0:

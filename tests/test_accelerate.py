@@ -164,9 +164,10 @@ def test_a_rehearsal_leaves_no_trace_but_the_optimisers_state(tasks: TaskSampler
         step.step()
 
 
-def test_auto_is_eager_without_a_gpu(tasks: TaskSampler) -> None:
+def test_auto_needs_no_gpu(tasks: TaskSampler) -> None:
     method = make("MAML")
-    assert choose_engine("auto", method, tasks) == choose_engine("eager", method, tasks) == "eager"
+    assert choose_engine("auto", "float32", method, tasks) == "fused"
+    assert choose_engine("auto", "bf16", method, tasks) == choose_engine("eager", "float32", method, tasks) == "eager"
     with pytest.raises(ValueError, match="only CUDA devices have graphs"):
         meta_train(method, tasks, TrainConfig(1, engine="graph", progress=False))
 
@@ -176,7 +177,7 @@ def test_a_graph_is_refused_in_words(stripes: ImageClasses, monkeypatch: pytest.
     method = make("MAML")
 
     def choice(engine: str = "auto", ways: int = 3, transform: Transform | None = None) -> str:
-        return choose_engine(engine, method, TaskSampler(stripes, ways, 1, 1, transform=transform))  # type: ignore[arg-type]
+        return choose_engine(engine, "float32", method, TaskSampler(stripes, ways, 1, 1, transform=transform))  # type: ignore[arg-type]
 
     assert choice() == choice("graph") == choice(transform=preset("relationnet")) == "graph"
     assert (
