@@ -126,7 +126,7 @@ class AdaptationPanel(Panel):
             "embedding",
             *class_trails(self.points[: k + 1], self.labels),
             *class_points(self.points[k], self.labels, hover),
-            title=f"query images, {LAST_BLOCK}: {self.separation[k]:.0%} between classes",
+            title=f"query images: {self.separation[k]:.0%} between classes",
         )
         self.chart.set("before", self._thumbnails(0))
         self.chart.set("now", self._thumbnails(k), title=f"after {k} steps (a→b: just changed)")

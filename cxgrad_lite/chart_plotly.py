@@ -11,10 +11,10 @@ from typing import Any
 
 from matplotlib.image import imsave
 
-from .chart_png import montage
+from .chart_png import SCREEN_DPI, montage
 from .charts import Bars, Content, Corner, Grid, Images, Limits, Line, Mark, Pane, Plotted, Points
 
-PIXELS_PER_INCH = 96
+WIDEST = 840  # pixels; what JupyterLab has beside its file browser in a window of 1280
 
 
 def line_trace(mark: Line) -> dict[str, Any]:
@@ -131,9 +131,12 @@ class PlotlySurface:
         for name, content in contents.items():
             self._lay_out(figure, self.numbers[name], content.pane)
         figure.update_annotations(font_size=13)
+        wide, high = (round(SCREEN_DPI * inches) for inches in grid.inches)
         figure.update_layout(
-            template="plotly_white", height=round(PIXELS_PER_INCH * grid.inches[1]), barmode="group",
+            # Without a width, plotly takes 700 pixels, because in JupyterLab it is drawn before it has a place.
+            template="plotly_white", width=min(wide, WIDEST), height=high, barmode="group",
             margin={"l": 55, "r": 10, "t": 30, "b": 40}, font={"size": 11},
+            modebar={"orientation": "v"},  # else it covers a title
         )  # fmt: skip
         self.widget = FigureWidget(figure)
         self.kinds: dict[str, list[str]] = dict.fromkeys(contents, [])
@@ -150,17 +153,15 @@ class PlotlySurface:
         figure.update_layout({f"legend{number}": legend(pane.legend, x.domain, y.domain)})
 
     def draw(self, contents: Mapping[str, Content]) -> None:
+        new = {name: self._traces(name, content) for name, content in contents.items()}
+        others = [name for name, traces in new.items() if [trace["type"] for trace in traces] != self.kinds[name]]
         with self.widget.batch_update():
             for i, (name, content) in enumerate(contents.items()):
                 self.widget.layout.annotations[i].text = content.title or " "
-                new = self._traces(name, content)
-                if [trace["type"] for trace in new] == self.kinds[name]:
-                    for old, trace in zip(self.traces[name], new):
-                        old.update(trace)
-        for name, content in contents.items():
-            new = self._traces(name, content)
-            if [trace["type"] for trace in new] != self.kinds[name]:
-                self._replace(name, new)
+                for old, trace in zip(self.traces[name], new[name] if name not in others else []):
+                    old.update(trace)
+        for name in others:
+            self._replace(name, new[name])
 
     def _traces(self, name: str, content: Content) -> list[dict[str, Any]]:
         number = self.numbers[name]

@@ -38,6 +38,8 @@ from .plots import Picture
 __all__ = ["Bars", "Chart", "Images", "Line", "Pane", "Panel", "Points", "weak"]
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+# The text has the page's own colour, which can be read in a dark theme too.
+ALERT = "border-left: 4px solid #D55E00; padding-left: 8px; white-space: normal"
 CLOSE_SECONDS = 10.0  # how long `close` waits for the thread
 
 
@@ -118,7 +120,9 @@ def every_widget(root: ipywidgets.Widget) -> Iterable[ipywidgets.Widget]:
 def release(worker: Worker, root: ipywidgets.Widget) -> None:
     """What closing a panel comes to. Knows nothing of the panel, so that it can run when the panel is gone."""
     worker.stop()
-    for widget in list(every_widget(root)):
+    widgets = list(every_widget(root))
+    root.children = ()  # the page takes away what is shown while that can still talk to the kernel
+    for widget in widgets:
         widget.close()
 
 
@@ -186,7 +190,7 @@ class Panel:
         self.error = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         line = html.escape(f"{type(error).__name__}: {error}")
         self._trouble.value = (
-            f'<div role="alert" style="color: #A11; white-space: normal"><b>{line}</b>'
+            f'<div role="alert" style="{ALERT}"><b>{line}</b>'
             f"<details><summary>where</summary><pre>{html.escape(self.error)}</pre></details></div>"
         )
         self._trouble.layout.display = ""

@@ -75,7 +75,7 @@ class ScalePanel(Panel):
 
     def __init__(self, net: Conv4, images: Tensor, labels: Tensor, backend: Backend | None = None) -> None:
         self.net, self.images, self.labels = net, images, labels
-        dropdown = partial(ipywidgets.Dropdown, layout={"width": "180px"})
+        dropdown = partial(ipywidgets.Dropdown, layout={"width": "160px"})
         self.a = ipywidgets.FloatLogSlider(1.0, min=-1, max=1, step=0.02, description="a", readout_format=".2f")
         self.layer = dropdown(options=LAYERS, value="block 4", description="layer")
         self.norm = dropdown(options=NORMS, value=net.norm, description="norm")

@@ -13,24 +13,28 @@ from .charts import GREY, Backend
 from .evaluation import Tasks
 from .panel import Bars, Chart, Line, Pane, Panel, Points, weak
 from .plots import LAYER_COLOURS, RIGHT, colour
+from .probes import LAYERS
 from .training import History, TrainConfig
+from .training_controls import make_buttons, make_sliders
 from .training_run import Run, Share, State, probe, traceable
 
 POINTS = 300  # of a curve, at most: more cannot be told apart and are slow to send
 WINDOW = 10  # meta-iterations that a running mean is over
 SHARE = 0.03  # of the time for looking into the inner loop, and as much for drawing
+Seen = tuple[int, dict[str, float]]  # meta-iterations done, a number for each layer
 OPEN: weakref.WeakSet[TrainingPanel] = weakref.WeakSet()
 
 X = "meta-iterations"
-PANES = {
+UPPER = {
     "loss": Pane("query loss", X, y_limits=(0, None)),
+    "norms": Pane("gradient norm, now"),
+    "gamma now": Pane("γ, now", y_limits=(0, None)),
+}
+LOWER = {
     "accuracy": Pane("query accuracy, %", X, y_limits=(0, 100), legend="lower right"),
+    "norm history": Pane("gradient norm so far", X, y_limits=(0, None)),
+    "gamma": Pane("γ so far", X),
 }
-NORM_PANES = {
-    "norms": Pane("gradient norm by layer, now"),
-    "norm history": Pane("gradient norm by layer, same colours", X, y_limits=(0, None)),
-}
-GAMMA_PANE = {"gamma": Pane("γ by block, same colours", X)}
 
 
 def running_mean(values: Sequence[float], window: int = WINDOW) -> tuple[list[int], list[float]]:
@@ -50,8 +54,10 @@ def shares_weights(a: Any, b: Any) -> bool:
     return bool({id(p) for p in a.parameters()} & {id(p) for p in b.parameters()})
 
 
-def button(label: str, icon: str, tooltip: str) -> ipywidgets.Button:
-    return ipywidgets.Button(description=label, icon=icon, tooltip=tooltip, layout={"width": "90px"})
+def by_layer(seen: list[Seen]) -> list[Line]:
+    """A line for each layer that was last seen."""
+    places, rows = zip(*thinned(seen))
+    return [Line(places, [row.get(la, 0.0) for row in rows], la, LAYER_COLOURS.get(la, GREY)) for la in rows[-1]]
 
 
 class TrainingPanel(Panel):
@@ -61,7 +67,7 @@ class TrainingPanel(Panel):
         method: what is trained, in place.
         history: loss, accuracy and validation since the start or the last reset.
         norms: (meta-iterations done, {layer: gradient norm}) of every look into the inner loop.
-        gammas: (meta-iterations done, γ of each block), for CxGrad.
+        gammas: (meta-iterations done, {block: γ}), for CxGrad.
     """
 
     method: Any
@@ -79,46 +85,23 @@ class TrainingPanel(Panel):
                 other.close()  # two threads must not train the same weights
         self.method = method
         self._support = next(iter(tasks.episodes(1)))[0]  # always the same, so that changes are the method's
-        self.norms: list[tuple[int, dict[str, float]]] = []
-        self.gammas: list[tuple[int, list[float]]] = []
+        self.norms: list[Seen] = []
+        self.gammas: list[Seen] = []
         first = probe(method, self._support) if traceable(method) else ({}, [])
-        panes = PANES | (GAMMA_PANE if first[1] else {}) | (NORM_PANES if first[0] else {})
-        self._status = ipywidgets.Label()
-        self._make_controls()
-        chart = Chart(panes, columns=3 if first[1] else 2, backend=backend)
+        columns = 1 + bool(first[0]) + bool(first[1])
+        panes = {name: pane for row in (UPPER, LOWER) for name, pane in list(row.items())[:columns]}
+        self._status, self.buttons, self.sliders = ipywidgets.Label(), make_buttons(), make_sliders(method)
+        self.start_button, self.pause_button, self.step_button, self.reset_button = self.buttons
+        chart = Chart(panes, max(columns, 2), backend=backend)
         super().__init__(chart, [self.buttons, list(self.sliders.values()), [self._status]])
         self.run = Run(method, tasks, config, validation, self.closing, weak(self._seen))
         self._looking, self._drawing = Share(SHARE), Share(SHARE)
-        self._connect()
-        self._seen("ready")
-        OPEN.add(self)
-
-    def _make_controls(self) -> None:
-        self.start_button = button("start", "play", "train until paused")
-        self.pause_button = button("pause", "pause", "pause after this meta-iteration")
-        self.step_button = button("step", "step-forward", "make one meta-iteration")
-        self.reset_button = button("reset", "undo", "back to the first parameters and tasks")
-        self.buttons = [self.start_button, self.pause_button, self.step_button, self.reset_button]
-        self.sliders: dict[str, ipywidgets.Widget] = {}
-        rate, steps = getattr(self.method, "inner_lr", None), getattr(self.method, "inner_steps", None)
-        # A method that learns its rates takes inner_lr only as their start: a slider would do nothing.
-        if isinstance(rate, (int, float)) and rate > 0 and not hasattr(self.method, "rates"):
-            low, high = min(-3, math.floor(math.log10(rate))), max(0, math.ceil(math.log10(rate)))
-            self.sliders["inner_lr"] = ipywidgets.FloatLogSlider(
-                rate, min=low, max=high, step=0.05, description="inner rate", readout_format=".3g"
-            )
-        if isinstance(steps, int):
-            self.sliders["inner_steps"] = ipywidgets.IntSlider(
-                steps, min=1 if steps else 0, max=max(10, steps), description="inner steps"
-            )
-
-    def _connect(self) -> None:
-        self.on(self.start_button, self.start)
-        self.on(self.pause_button, self.pause)
-        self.on(self.step_button, self.step)
-        self.on(self.reset_button, self.reset)
+        for button, act in zip(self.buttons, (self.start, self.pause, self.step, self.reset)):
+            self.on(button, act)
         for slider in self.sliders.values():
             self.on(slider, self._slid)
+        self._seen("ready")
+        OPEN.add(self)
 
     @property
     def history(self) -> History:
@@ -187,7 +170,7 @@ class TrainingPanel(Panel):
         done = len(self.history.loss)
         norms, gamma = probe(self.method, self._support)
         self.norms = [entry for entry in self.norms if entry[0] < done] + [(done, norms)]
-        self.gammas = [entry for entry in self.gammas if entry[0] < done] + [(done, gamma)]
+        self.gammas = [entry for entry in self.gammas if entry[0] < done] + [(done, dict(zip(LAYERS, gamma)))]
 
     def _draw(self, state: State) -> None:
         """Show everything as it is now."""
@@ -213,20 +196,12 @@ class TrainingPanel(Panel):
             Line(x, accuracy, f"{name}, mean of {WINDOW}", tint, markers=len(x) == 1),
             Points([i for i, _ in validation], [v for _, v in validation], "validation" * bool(validation), RIGHT),
         )
-        if "norms" in self.chart.contents:
-            self._set_norms()
-        if "gamma" in self.chart.contents:
-            places, rows = zip(*thinned(self.gammas))
-            blocks = [(f"block {i + 1}", list(column)) for i, column in enumerate(zip(*rows))]
-            self.chart.set("gamma", *(Line(places, y, block, LAYER_COLOURS.get(block, GREY)) for block, y in blocks))
-
-    def _set_norms(self) -> None:
-        now = self.norms[-1][1]
-        tints = [LAYER_COLOURS.get(layer, GREY) for layer in now]
-        self.chart.set("norms", Bars(list(now), list(now.values()), tints))
-        x, rows = zip(*thinned(self.norms))
-        lines = (Line(x, [row.get(la, 0.0) for row in rows], la, tint) for la, tint in zip(now, tints))
-        self.chart.set("norm history", *lines)
+        for now, so_far, seen in (("norms", "norm history", self.norms), ("gamma now", "gamma", self.gammas)):
+            if now in self.chart.contents:
+                last = seen[-1][1]
+                tints = [LAYER_COLOURS.get(layer, GREY) for layer in last]
+                self.chart.set(now, Bars(list(last), list(last.values()), tints))
+                self.chart.set(so_far, *by_layer(seen))
 
     def alt(self) -> str:
         done = len(self.history.loss)
@@ -238,7 +213,7 @@ class TrainingPanel(Panel):
             listed = ", ".join(f"{layer} {norm:.2g}" for layer, norm in self.norms[-1][1].items())
             words.append(f"gradient norm by layer: {listed}")
         if "gamma" in self.chart.contents:
-            words.append("γ by block: " + ", ".join(f"{g:.2f}" for g in self.gammas[-1][1]))
+            words.append("γ by block: " + ", ".join(f"{g:.2f}" for g in self.gammas[-1][1].values()))
         return "; ".join(words) + "."
 
 
@@ -259,8 +234,8 @@ def watch_training(
     most 6 % of the time.
 
     Args:
-        method: any method of this package or a class of your own with ``outer``, ``adapt``, ``logits`` and
-            ``parameters`` as `MAML` has them.
+        method: any method of this package or a class of your own, derived from `Method` or with ``begin_iteration``,
+            ``outer``, ``adapt``, ``logits`` and ``parameters`` as it has them.
         tasks: meta-batches; with ``state_dict`` and ``load_state_dict``, as `TaskSampler` has them, reset also returns
             to the first meta-batch.
         config: as for `meta_train`; ``start`` trains for ``config.iterations``.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -32,13 +35,14 @@ FLAGS = [
 
 # Through the command API and only after kernel.info: the menus are there before the kernel is.
 # Not awaited here but in ``window.ran``, so that playwright's time limit holds.
-RUN_ALL = """() => {
+RUN = """([command, cell]) => {
     const app = window.jupyterapp;
-    const session = app.shell.currentWidget.sessionContext;
+    const {content, sessionContext} = app.shell.currentWidget;
     const run = async () => {
-        await session.ready;
-        await session.session.kernel.info;
-        await app.commands.execute('notebook:run-all-cells');
+        await sessionContext.ready;
+        await sessionContext.session.kernel.info;
+        content.activeCellIndex = cell;
+        await app.commands.execute(command);
     };
     window.ran = false;
     run().finally(() => { window.ran = true; });
@@ -56,6 +60,15 @@ CLEAR = """async () => {
     const app = window.jupyterapp;
     await app.restored;
     await app.commands.execute('notebook:clear-all-cell-outputs');
+}"""
+
+ASK = """async expression => {
+    const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+    const user_expressions = {value: `__import__("json").dumps(${expression})`};
+    const reply = await kernel.requestExecute({code: '', store_history: false, user_expressions}).done;
+    const value = reply.content.user_expressions.value;
+    if (value.status !== 'ok') throw new Error(`${value.ename}: ${value.evalue}`);
+    return value.data['text/plain'];
 }"""
 
 # The lower edge of the last cell, scrolled to the top.
@@ -122,6 +135,38 @@ def jupyter_lab(root: Path, private: Path) -> Iterator[Lab]:
         server.wait(timeout=30)
 
 
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A browser without a window."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def tab(browser: Any) -> Iterator[Any]:
+    """A tab of its own profile, which remembers in ``page.complaints`` what the console and the scripts reported."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.complaints = []
+    # Badges come from the web; here they are empty pictures, so that the tests need none.
+    empty = "<svg xmlns='http://www.w3.org/2000/svg'/>"
+    page.route(re.compile("^https://"), lambda route: route.fulfill(content_type="image/svg+xml", body=empty))
+    page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    yield page
+    page.close()
+
+
+def screenshots(fallback: Path) -> Path:
+    """Where pictures are kept."""
+    folder = Path(os.environ.get("CXGRAD_LITE_SCREENSHOTS", fallback))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def open_notebook(page: Any, lab: Lab, notebook: str) -> None:
     """Opens a notebook and waits until JupyterLab is ready; what it was committed with is cleared from it."""
     page.goto(lab.address(notebook))
@@ -135,10 +180,23 @@ def run_all(page: Any, timeout_s: float = 300.0) -> list[dict[str, Any]]:
     Raises:
         TimeoutError: of playwright, if the kernel is still busy after ``timeout_s``.
     """
-    page.evaluate(RUN_ALL)
+    page.evaluate(RUN, ["notebook:run-all-cells", 0])
     page.wait_for_function(FINISHED, timeout=timeout_s * 1000)
     cells: list[dict[str, Any]] = page.evaluate(CELLS)
     return cells
+
+
+def run_cell(page: Any, cell: int, timeout_s: float = 60.0) -> dict[str, Any]:
+    """Runs one cell, counted from 0, of a notebook that has code cells only; returns its ``count`` and ``outputs``."""
+    page.evaluate(RUN, ["notebook:run-cell", cell])
+    page.wait_for_function(FINISHED, timeout=timeout_s * 1000)
+    done: dict[str, Any] = page.evaluate(CELLS)[cell]
+    return done
+
+
+def ask(page: Any, expression: str) -> Any:
+    """The value of an expression, which must be as JSON has them, in the kernel of the open notebook."""
+    return json.loads(ast.literal_eval(page.evaluate(ASK, expression)))
 
 
 def errors_in(cells: list[dict[str, Any]]) -> list[str]:

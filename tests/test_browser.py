@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import CHROMIUM, FLAGS, Lab, errors_in, jupyter_lab, open_notebook, picture, run_all
+from browser import CHROMIUM, Lab, chromium, errors_in, jupyter_lab, open_notebook, picture, run_all, screenshots, tab
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
@@ -30,33 +28,15 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+def browser() -> Iterator[Any]:
+    with chromium() as running:
+        yield running
 
 
 @pytest.fixture
-def page(chromium: Any) -> Iterator[Any]:
-    """A tab of its own profile, which remembers in ``page.complaints`` what the console and the scripts reported."""
-    tab = chromium.new_page(viewport={"width": 1280, "height": 900})
-    tab.complaints = []
-    # Badges come from the web; here they are empty pictures, so that the tests need none.
-    empty = "<svg xmlns='http://www.w3.org/2000/svg'/>"
-    tab.route(re.compile("^https://"), lambda route: route.fulfill(content_type="image/svg+xml", body=empty))
-    tab.on("console", lambda message: tab.complaints.append(message.text) if message.type == "error" else None)
-    tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
-    yield tab
-    tab.close()
-
-
-def screenshots(fallback: Path) -> Path:
-    folder = Path(os.environ.get("CXGRAD_LITE_SCREENSHOTS", fallback))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def page(browser: Any) -> Iterator[Any]:
+    with tab(browser) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
