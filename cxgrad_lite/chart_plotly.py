@@ -17,13 +17,21 @@ from .charts import Bars, Content, Corner, Grid, Images, Limits, Line, Mark, Pan
 WIDEST = 840  # pixels; what JupyterLab has beside its file browser in a window of 1280
 
 
+def css(colour: str) -> str:
+    """A colour that plotly 5 knows as well: it has no eight-digit ones, with opacity at the end."""
+    if not (colour.startswith("#") and len(colour) == 9):
+        return colour
+    red, green, blue, opacity = bytes.fromhex(colour[1:])
+    return f"rgba({red},{green},{blue},{opacity / 255:.3f})"
+
+
 def line_trace(mark: Line) -> dict[str, Any]:
     return {
         "type": "scatter",
         "x": list(mark.x),
         "y": list(mark.y),
         "mode": "lines+markers" if mark.markers else "lines",
-        "line": {"color": mark.colour, "dash": "dash" if mark.dashed else "solid", "width": 2},
+        "line": {"color": css(mark.colour), "dash": "dash" if mark.dashed else "solid", "width": 2},
     }
 
 

@@ -19,6 +19,8 @@ from data_utils.presets import NORMALISATIONS, preset
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 CPU = torch.device("cpu")
+OLD = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 4)
+needs_fused_adam = pytest.mark.skipif(OLD, reason="before torch 2.4 the fused Adam runs on GPUs only")
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -65,6 +67,7 @@ class Uncaptured(Captured):
         group["lr"] = rate
 
 
+@needs_fused_adam
 @pytest.mark.parametrize("name", METHODS)
 def test_nothing_in_a_captured_step_looks_at_a_value(
     name: str, tasks: TaskSampler, monkeypatch: pytest.MonkeyPatch
@@ -92,6 +95,7 @@ def test_no_normalisation_looks_at_a_value(normalisation: str) -> None:
     assert looks.seen == []
 
 
+@needs_fused_adam
 @pytest.mark.parametrize("name", ["MAML", "MAMLPlusPlus", "CxGrad", "ProtoNet"])
 def test_both_engines_train_alike(name: str, stripes: ImageClasses) -> None:
     config = TrainConfig(iterations=4, schedule="cosine", clip_norm=0.5)
@@ -115,6 +119,7 @@ class Doubled(TaskSampler):
         return images.double(), labels
 
 
+@needs_fused_adam
 def test_a_step_that_is_not_finite_changes_nothing_and_is_named(tasks: TaskSampler) -> None:
     method, config = make("MAML"), TrainConfig()
     run = new_run(method, tasks, config)
@@ -128,6 +133,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_named(tasks: TaskSampl
     assert len(run.history.loss) == 1
 
 
+@needs_fused_adam
 def test_a_changed_number_of_the_method_asks_for_a_new_capture(tasks: TaskSampler) -> None:
     class Counting(Uncaptured):
         captures = 0
@@ -147,6 +153,7 @@ def test_a_changed_number_of_the_method_asks_for_a_new_capture(tasks: TaskSample
     assert captured.captures == 3
 
 
+@needs_fused_adam
 def test_a_rehearsal_leaves_no_trace_but_the_optimisers_state(tasks: TaskSampler) -> None:
     run = new_run(make("CxGrad"), tasks, TrainConfig())
     addresses = [p.data_ptr() for p in run.method.parameters()]

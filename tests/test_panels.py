@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from cxgrad_lite import Conv4, charts, panel
+from cxgrad_lite.chart_plotly import css
 from cxgrad_lite.chart_png import PngSurface
 from cxgrad_lite.charts import Backend, Bars, Chart, Images, Line, Mark, Pane, Points, choose_backend
 from cxgrad_lite.live import scale_explorer
@@ -355,3 +356,7 @@ def test_the_explorer_leaves_the_random_numbers_alone() -> None:
     images, labels = stripes(3, 2, 20)
     assert images.shape == (6, 1, 20, 20) and labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert images.min() >= 0 and images.max() <= 1
+
+
+def test_colours_with_opacity_are_written_so_that_every_plotly_knows_them() -> None:
+    assert css("#4477AA55") == "rgba(68,119,170,0.333)" and css("#4477AA") == "#4477AA" and css("red") == "red"
