@@ -63,7 +63,8 @@ echo "colab: tests of the panels"
     -W ignore::DeprecationWarning \
     "$root/tests/test_panels.py" "$root/tests/test_training_panel.py" "$root/tests/test_embedding_panels.py"
 echo "colab: notebooks"
-set --
+# Colab's tornado and pyzmq are older than the Python that runs them here, and warn of it.
+set -- -W ignore::DeprecationWarning -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
 for name in $notebooks; do set -- "$@" "$root/notebooks/$name.ipynb"; done
 "$folder/env/bin/python" "$root/.ci/check_notebooks.py" -c "$root/pyproject.toml" --rootdir "$root" \
     -p no:cacheprovider "$@"

@@ -57,5 +57,6 @@ fi
 # Old packages are warned of what newer ones, which they did not know, have deprecated.
 "$python" -m pytest -ra -W ignore::DeprecationWarning --ignore tests/test_assignments.py \
     --ignore tests/test_grading.py --ignore tests/test_browser.py --ignore tests/test_browser_panels.py
-exec "$python" .ci/check_notebooks.py notebooks/00_start_here.ipynb notebooks/01_tasks.ipynb notebooks/02_maml.ipynb \
+exec "$python" .ci/check_notebooks.py -W ignore::DeprecationWarning -W ignore::ResourceWarning \
+    -W ignore::pytest.PytestUnraisableExceptionWarning notebooks/00_start_here.ipynb notebooks/01_tasks.ipynb notebooks/02_maml.ipynb \
     notebooks/05_cxgrad.ipynb
