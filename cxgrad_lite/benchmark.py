@@ -52,6 +52,7 @@ def add_benchmark_command(commands: argparse._SubParsersAction[argparse.Argument
     small = "small: 28 px, grey, 32 filters; paper: 84 px, colour, 48 filters; 5-way 5-shot, 5 steps, 2 tasks"
     parser.add_argument("--setting", choices=SETTINGS, default="small", help=f"{small} (default: small)")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["maml"], help="default: maml")
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS["MAML"], help="default: all that know the method")
     parser.add_argument("--repeats", type=int, default=5, help="processes of each contender, in turn (default: 5)")
     parser.add_argument("--iterations", type=int, default=1, help="timed in each process, after one (default: 1)")
     parser.add_argument("--threads", type=int, default=min(2, cores), help="default: 2, or as many as there are cores")
@@ -94,6 +95,11 @@ def check(options: argparse.Namespace) -> None:
         raise ValueError(f"--authors {options.authors}: there is no few_shot_learning_system.py in that folder")
 
 
+def chosen(case: Case, options: argparse.Namespace) -> list[str]:
+    """Contenders of a method that take part; ours always does."""
+    return [name for name in CONTENDERS[case.method] if name in ("ours", *(options.contenders or CONTENDERS["MAML"]))]
+
+
 def make_rows(case: Case, contenders: Sequence[str], options: argparse.Namespace) -> list[Row]:
     jobs = [make_job(case, name, options) for name in contenders]
     settings = [(a, job) for a in allocators(options.device) for job in jobs]
@@ -113,7 +119,7 @@ def comparison(case: Case, options: argparse.Namespace) -> str:
         Refused: if losses differ, or ours did not run.
     """
     verified = verify(case, options)
-    rows = make_rows(case, CONTENDERS[case.method], options)
+    rows = make_rows(case, chosen(case, options), options)
     for _ in run_all(rows, options.repeats):
         check_losses([row for row in rows if not is_mixed(row)], ROUNDING)
     return f"## {case.method}\n\n{table(rows)}\n\n{verified} {about_losses(rows)}"
@@ -122,7 +128,7 @@ def comparison(case: Case, options: argparse.Namespace) -> str:
 def verify(case: Case, options: argparse.Namespace) -> str:
     """Compare all contenders in float64, on fewer images, before any is timed; says how well they agree."""
     smaller = replace(case, shots=1, queries=2)
-    jobs = [replace(make_job(smaller, name, options), float64=True, iterations=1) for name in CONTENDERS[case.method]]
+    jobs = [replace(make_job(smaller, name, options), float64=True, iterations=1) for name in chosen(case, options)]
     rows = [Row(job.contender, "default", job, note=absence(job)) for job in jobs if "bf16" not in job.contender]
     for row in rows:
         if not row.note:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -218,7 +220,7 @@ def test_curves_change_one_number_at_a_time(tiny: None, monkeypatch: pytest.Monk
     ]
 
 
-def main_options(arguments: list[str]) -> object:
+def main_options(arguments: list[str]) -> argparse.Namespace:
     from cxgrad_lite.__main__ import build_parser
 
     return build_parser().parse_args(["benchmark", *arguments])
@@ -236,3 +238,11 @@ def test_a_process_gets_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_process_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark_worker.sys, "executable", "false")
     assert "the process ended with 1" in benchmark_worker.do(Job(TINY, "ours"))["error"]
+
+
+def test_some_contenders_may_be_left_out_but_not_ours() -> None:
+    every, some = main_options([]), main_options(["--contenders", "authors", "higher"])
+    case = benchmark.SETTINGS["small"]
+    assert benchmark.chosen(case, every) == benchmark.CONTENDERS["MAML"]
+    assert benchmark.chosen(case, some) == ["ours", "higher", "authors"]
+    assert benchmark.chosen(replace(case, method="CxGrad"), some) == ["ours", "authors"]
