@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .evaluation import Episode, Tasks, accuracy
 from .method import Method
 from .parallel import share, world_size
-from .run_state import Run, set_random_states
+from .run_state import Run
 
 Engine = Literal["auto", "eager", "fused", "graph"]
 Precision = Literal["float32", "tf32", "bf16"]
@@ -142,7 +142,7 @@ class Captured:
     a plain number of the method changes (a slider, MAML++'s loss weights), the step is captured anew.
 
     Args:
-        run: its method, tasks and optimiser are on one CUDA device; the optimiser is fused and capturable.
+        run: its method, tasks and optimiser are on one CUDA device; the optimiser is a fused Adam.
         clip_value, clip_norm: see `clip`.
     """
 
@@ -208,10 +208,7 @@ def undone(run: Run) -> Iterator[None]:
     """
     before = run.tensors()
     yield
-    run.method.load_state_dict({key[7:]: t for key, t in before.items() if key.startswith("method/")})
-    if hasattr(run.tasks, "load_state_dict"):
-        run.tasks.load_state_dict({key[6:]: t for key, t in before.items() if key.startswith("tasks/")})
-    set_random_states({key[7:]: t for key, t in before.items() if key.startswith("random/")})
+    run.put_back(before)
     for i, parameter in enumerate(run.optimiser.param_groups[0]["params"]):
         for key, state in run.optimiser.state[parameter].items():
             state.copy_(before.get(f"optimiser/{i}/{key}", torch.zeros_like(state)))

@@ -129,7 +129,8 @@ def verify(case: Case, options: argparse.Namespace) -> str:
     """Compare all contenders in float64, on fewer images, before any is timed; says how well they agree."""
     smaller = replace(case, shots=1, queries=2)
     jobs = [replace(make_job(smaller, name, options), float64=True, iterations=1) for name in chosen(case, options)]
-    rows = [Row(job.contender, "default", job, note=absence(job)) for job in jobs if "bf16" not in job.contender]
+    rows = [Row(job.contender, "default", job, note=absence(job)) for job in jobs]
+    rows = [row for row in rows if not is_mixed(row)]
     for row in rows:
         if not row.note:
             row.run()

@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -19,12 +20,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim import SGD, Adam
 
-from .accelerate import Engine
+from .accelerate import Engine, Precision
 from .evaluation import Episode
 from .maml import MAML
 from .nets import Conv4
 from .run_state import Run
-from .training import TrainConfig, make_schedule, meta_step
+from .training import TrainConfig, make_optimiser, make_schedule, meta_step
 
 if TYPE_CHECKING:
     from .benchmark_worker import Case, Job
@@ -49,10 +50,11 @@ class Fixed:
         raise NotImplementedError("the benchmark does not evaluate")
 
 
-def ours(job: Job, engine: Engine = "fused") -> Step:
+def ours(job: Job, engine: Engine = "fused", precision: Precision = "float32") -> Step:
     """What `meta_train` runs."""
-    method, config = job.case.build(job.device), TrainConfig(meta_lr=META_LR, engine=engine)
-    optimiser = Adam(method.parameters(), lr=config.meta_lr)
+    method = job.case.build(job.device)
+    config = TrainConfig(meta_lr=META_LR, engine=engine, precision=precision)
+    optimiser = make_optimiser(method, config)
     run = Run(method, Fixed(job.case.meta_batch(job.device)), optimiser, make_schedule(optimiser, config))
 
     def step() -> float:
@@ -60,20 +62,6 @@ def ours(job: Job, engine: Engine = "fused") -> Step:
         return run.history.loss[-1]
 
     return step
-
-
-def ours_eager(job: Job) -> Step:
-    return ours(job, "eager")
-
-
-def ours_bf16(job: Job) -> Step:
-    step = ours(job, "eager")
-
-    def mixed() -> float:
-        with torch.autocast(job.device, torch.bfloat16):
-            return step()
-
-    return mixed
 
 
 def fast_parameters(net: Conv4) -> list[nn.Parameter]:
@@ -190,8 +178,8 @@ def their_batch(case: Case, episodes: list[Episode]) -> tuple[torch.Tensor, ...]
 
 CONTENDERS: dict[str, Callable[[Job], Step]] = {
     "ours": ours,
-    "ours, eager": ours_eager,
-    "ours, bf16": ours_bf16,
+    "ours, eager": partial(ours, engine="eager"),
+    "ours, bf16": partial(ours, engine="eager", precision="bf16"),
     "higher": higher,
     "torchopt": torchopt,
     "authors": authors,

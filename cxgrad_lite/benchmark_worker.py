@@ -27,6 +27,7 @@ from .benchmark_contenders import CONTENDERS
 from .cxgrad import CxGrad
 from .evaluation import Episode
 from .maml import MAML
+from .memory import peak_megabytes
 from .nets import Conv4
 
 # glibc: freed memory stays in the process, because the large tensors of a meta-step are wanted again in the next one.
@@ -172,21 +173,6 @@ def absence(job: Job) -> str:
     if job.contender == "authors" and not job.authors:
         return "not installed: git clone https://github.com/shlee625/CxGrad, then --authors CxGrad"
     return ""
-
-
-def peak_megabytes(device: str) -> float:
-    """The most that this process has held: on the GPU if it runs there, else resident in memory."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e6
-    status = Path("/proc/self/status")  # Linux; there ru_maxrss would also count the process that started this one
-    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
-    if found:
-        return int(found[1]) * 1024 / 1e6
-    try:
-        import resource
-    except ImportError:  # Windows
-        return float("nan")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def cpu_name() -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import math
+import re
 import sys
+from pathlib import Path
 
 import torch
 
@@ -27,12 +30,23 @@ def keep_freed_memory() -> bool:
 
 
 def peak_memory() -> str:
-    """The most that this process has held, on the GPU if there is one."""
+    """The most that this process has held, on the GPU if there is one, in words."""
     if torch.cuda.is_available():
-        return f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB on the GPU"
+        return f"{peak_megabytes('cuda') / 1e3:.1f} GB on the GPU"
+    peak = peak_megabytes("cpu")
+    return "unknown" if math.isnan(peak) else f"{peak / 1e3:.1f} GB"
+
+
+def peak_megabytes(device: str) -> float:
+    """The most that this process has held: on the GPU if it runs there, else resident in memory; NaN if unknown."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e6
+    status = Path("/proc/self/status")  # Linux; there ru_maxrss would also count the process that started this one
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    if found:
+        return int(found[1]) * 1024 / 1e6
     try:
         import resource
     except ImportError:  # Windows
-        return "unknown"
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, else kilobytes
-    return f"{peak / (1e9 if sys.platform == 'darwin' else 1e6):.1f} GB"
+        return math.nan
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)

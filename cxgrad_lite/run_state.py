@@ -62,24 +62,24 @@ class Run:
 
     def restore(self, tensors: dict[str, Tensor], seconds: float) -> None:
         """Go back to where a run was when `tensors` was called."""
-
-        def part(name: str) -> dict[str, Tensor]:
-            return {key[len(name) + 1 :]: t for key, t in tensors.items() if key.startswith(f"{name}/")}
-
-        self.method.load_state_dict(part("method"))
         state: dict[int, dict[str, Tensor]] = {}
-        for key, t in part("optimiser").items():
+        for key, t in part(tensors, "optimiser").items():
             i, _, entry = key.partition("/")
             state.setdefault(int(i), {})[entry] = t
         self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": state})
-        if hasattr(self.tasks, "load_state_dict"):
-            self.tasks.load_state_dict(part("tasks"))
-        validation = [(int(done), Evaluation.over_tasks(t)) for done, t in part("validation").items()]
+        validation = [(int(done), Evaluation.over_tasks(t)) for done, t in part(tensors, "validation").items()]
         validation.sort(key=lambda pair: pair[0])
         loss, correct = tensors["history/loss"].tolist(), tensors["history/accuracy"].tolist()
         self.history = History(loss, correct, validation, seconds)
         self._restore_schedule(len(self.history.loss))
-        set_random_states(part("random"))
+        self.put_back(tensors)
+
+    def put_back(self, tensors: dict[str, Tensor]) -> None:
+        """The method, the place in the stream of tasks and all random states; tensors stay where they are in memory."""
+        self.method.load_state_dict(part(tensors, "method"))
+        if hasattr(self.tasks, "load_state_dict"):
+            self.tasks.load_state_dict(part(tensors, "tasks"))
+        set_random_states(part(tensors, "random"))
 
     def _restore_schedule(self, done: int) -> None:
         rates = [base * factor(done) for base, factor in zip(self.schedule.base_lrs, self.schedule.lr_lambdas)]
@@ -88,6 +88,11 @@ class Run:
         self.schedule.load_state_dict(
             self.schedule.state_dict() | {"last_epoch": done, "_step_count": done + 1, "_last_lr": rates}
         )
+
+
+def part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Those whose names begin with ``name/``, without it."""
+    return {key[len(name) + 1 :]: t for key, t in tensors.items() if key.startswith(f"{name}/")}
 
 
 def random_states() -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import CHROMIUM, Lab, chromium, errors_in, jupyter_lab, open_notebook, picture, run_all, screenshots, tab
+from browser import CHROMIUM, Lab, errors_in, open_notebook, picture, run_all, screenshots, tab
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
@@ -19,18 +19,9 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    # A copy: JupyterLab saves what it runs.
-    root = tmp_path_factory.mktemp("root")
-    shutil.copytree(NOTEBOOKS, root, dirs_exist_ok=True)
-    with jupyter_lab(root, tmp_path_factory.mktemp("jupyter")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as running:
-        yield running
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy: JupyterLab saves what it runs."""
+    return Path(shutil.copytree(NOTEBOOKS, tmp_path_factory.mktemp("root"), dirs_exist_ok=True))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, Lab, chromium, jupyter_lab, screenshots, tab
+from browser import CHROMIUM, Lab, screenshots, tab
 from panel_page import PanelPage, write_notebook
 
 pytestmark = [
@@ -44,23 +44,6 @@ class Fragile(MAML):
         return super().step(theta, support, k)
 """
 Show = Callable[[str], PanelPage]
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("root")
-
-
-@pytest.fixture(scope="module")
-def lab(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with jupyter_lab(root, tmp_path_factory.mktemp("jupyter")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture
