@@ -13,27 +13,29 @@ import psutil
 import pytest
 from execute_notebooks import MOST_GB, NOTEBOOKS, peak_bytes
 
+# This file is also the pytest plugin: each process of pytest-xdist imports it.
+PEAKS: dict[str, float] = {}  # notebook → GB
 
-class MemoryLimit:
-    """A pytest plugin: the peak memory of each notebook's kernel, and its limit."""
 
-    def __init__(self) -> None:
-        self.peaks: dict[str, float] = {}  # notebook → GB
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: Any) -> Generator[None, Any, Any]:
+    result = yield
+    kernel = getattr(item.parent, "kernel", None)
+    if kernel is not None and kernel.is_alive():
+        peak = peak_bytes(psutil.Process(kernel.km.provisioner.pid)) / 1e9
+        item.user_properties.append((item.path.stem, peak))
+        if peak > MOST_GB:
+            pytest.fail(f"the kernel has held {peak:.2f} GB, and {MOST_GB} GB is the most", pytrace=False)
+    return result
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_call(self, item: Any) -> Generator[None, Any, Any]:
-        result = yield
-        kernel = getattr(item.parent, "kernel", None)
-        if kernel is not None and kernel.is_alive():
-            peak = peak_bytes(psutil.Process(kernel.km.provisioner.pid)) / 1e9
-            self.peaks[item.path.stem] = peak
-            if peak > MOST_GB:
-                pytest.fail(f"the kernel has held {peak:.2f} GB, and {MOST_GB} GB is the most", pytrace=False)
-        return result
 
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        for name, peak in self.peaks.items():
-            terminalreporter.write_line(f"{name:<24} {peak:5.2f} GB at most")
+def pytest_runtest_logreport(report: Any) -> None:
+    PEAKS.update(report.user_properties)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for name, peak in PEAKS.items():
+        terminalreporter.write_line(f"{name:<24} {peak:5.2f} GB at most")
 
 
 def main(options: list[str]) -> int:
@@ -42,7 +44,7 @@ def main(options: list[str]) -> int:
         # Without a path, pytest would collect tests/ a second time.
         paths = sorted(NOTEBOOKS.glob("*.ipynb")) + sorted(NOTEBOOKS.glob("solutions/*.ipynb"))
         options = [*options, *(str(path) for path in paths or [NOTEBOOKS])]
-    return int(pytest.main(["--nbval-lax", "--nbval-current-env", *options], plugins=[MemoryLimit()]))
+    return int(pytest.main(["-p", "check_notebooks", "--nbval-lax", "--nbval-current-env", *options]))
 
 
 if __name__ == "__main__":

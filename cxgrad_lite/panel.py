@@ -34,6 +34,7 @@ from IPython.display import DisplayHandle, display
 
 from .charts import Bars, Chart, Images, Line, Pane, Points
 from .plots import Picture
+from .threads import release_pool
 
 __all__ = ["Bars", "Chart", "Images", "Line", "Pane", "Panel", "Points", "weak"]
 
@@ -73,6 +74,7 @@ class Worker:
             if self.closing.is_set():
                 return
             self._next = job
+            release_pool()  # the caller's, which would slow the thread
             if self._thread is None:
                 # Without a copy of the context, ipykernel 7.0 does not know in the thread which cell is running.
                 run = contextvars.copy_context().run

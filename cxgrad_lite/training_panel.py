@@ -20,7 +20,7 @@ from .training_run import Run, Share, State, probe, traceable
 
 POINTS = 300  # of a curve, at most: more cannot be told apart and are slow to send
 WINDOW = 10  # meta-iterations that a running mean is over
-SHARE = 0.03  # of the time for looking into the inner loop, and as much for drawing
+SHARE = 0.02  # of the time for looking into the inner loop, and as much for drawing
 Seen = tuple[int, dict[str, float]]  # meta-iterations done, a number for each layer
 OPEN: weakref.WeakSet[TrainingPanel] = weakref.WeakSet()
 
@@ -231,7 +231,7 @@ def watch_training(
     (``panel.pause(); panel.wait()``). A second panel on the same weights closes the first.
 
     The gradient norms are those of always the same task, so what changes is the method. Looking and drawing take at
-    most 6 % of the time.
+    most 4 % of the time.
 
     Args:
         method: any method of this package or a class of your own, derived from `Method` or with ``begin_iteration``,

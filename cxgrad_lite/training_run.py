@@ -16,6 +16,7 @@ from torch import Tensor
 from .evaluation import Tasks
 from .method import Batch
 from .probes import LAYERS, layer_of
+from .threads import release_pool
 from .training import History, TrainConfig, meta_train
 
 State = Literal["ready", "training", "paused", "finished"]
@@ -197,6 +198,7 @@ class Run:
         while self._paused():
             if not shown:
                 self.seen("paused")
+                release_pool()  # a paused panel slows nobody
                 shown = True
             with self._state:
                 self._training = False

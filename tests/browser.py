@@ -79,6 +79,8 @@ BOTTOM = """() => {
 }"""
 TALLEST = 12_000
 
+SHUT_DOWN = "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.shutdown()"
+
 
 @dataclass(frozen=True)
 class Lab:
@@ -157,6 +159,7 @@ def tab(browser: Any) -> Iterator[Any]:
     page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
     yield page
+    page.evaluate(SHUT_DOWN)  # a kernel outlives its tab
     page.close()
 
 
