@@ -11,24 +11,26 @@ import sys
 import time
 from pathlib import Path
 
+import check_notebooks
+
 ROOT = Path(__file__).resolve().parent.parent
 # Two processes with one thread each do a third more than one with two; with two each, they wait for each other.
 CORES = os.cpu_count() or 1
 LANES = min(4, CORES)
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": str(CORES // LANES)}
-# A file stays in one lane, because its fixtures do; the order stays, because the browser's files are the longest.
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": str(CORES // LANES), "PYTHONPATH": str(ROOT / ".ci")}
+# A file stays in one lane, because its fixtures do; the order stays, because the browser's file is the longest.
 IN_LANES = ["-n", str(LANES), "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 def stages() -> dict[str, list[str]]:
     """The command of each stage, by name, in the order they run."""
     python = [sys.executable, "-m"]
+    notebooks = [*check_notebooks.OPTIONS, *(str(Path(path).relative_to(ROOT)) for path in check_notebooks.paths())]
     return {
         "lint": [*python, "ruff", "check", "."],
         "format": [*python, "ruff", "format", "--check", "."],
         "types": [*python, "mypy"],
-        "tests": [*python, "pytest", "-ra", *IN_LANES],
-        "notebooks": [sys.executable, ".ci/check_notebooks.py", *IN_LANES],
+        "tests": [*python, "pytest", "-ra", "--durations=12", *IN_LANES, "tests", *notebooks],
     }
 
 

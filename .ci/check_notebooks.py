@@ -14,6 +14,7 @@ import pytest
 from execute_notebooks import MOST_GB, NOTEBOOKS, peak_bytes
 
 # This file is also the pytest plugin: each process of pytest-xdist imports it.
+OPTIONS = ["-p", "check_notebooks", "--nbval-lax", "--nbval-current-env"]
 PEAKS: dict[str, float] = {}  # notebook → GB
 
 
@@ -38,13 +39,16 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"{name:<24} {peak:5.2f} GB at most")
 
 
+def paths() -> list[str]:
+    """All notebooks; without a path, pytest would collect tests/."""
+    found = sorted(NOTEBOOKS.glob("*.ipynb")) + sorted(NOTEBOOKS.glob("solutions/*.ipynb"))
+    return [str(path) for path in found]
+
+
 def main(options: list[str]) -> int:
     """Run them; returns pytest's exit status."""
-    if not any(option.endswith(".ipynb") for option in options):
-        # Without a path, pytest would collect tests/ a second time.
-        paths = sorted(NOTEBOOKS.glob("*.ipynb")) + sorted(NOTEBOOKS.glob("solutions/*.ipynb"))
-        options = [*options, *(str(path) for path in paths or [NOTEBOOKS])]
-    return int(pytest.main(["-p", "check_notebooks", "--nbval-lax", "--nbval-current-env", *options]))
+    chosen = [] if any(option.endswith(".ipynb") for option in options) else paths()
+    return int(pytest.main([*OPTIONS, *options, *chosen]))
 
 
 if __name__ == "__main__":

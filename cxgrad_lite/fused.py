@@ -46,9 +46,11 @@ def fits(block: Block) -> bool:
 def fused_forward(block: Block, x: Tensor) -> Tensor:
     """`Block.forward`, with the affine map of batch norm after the pooling."""
     norm: Any = block.norm
-    sign = torch.where(norm.weight < 0, -1.0, 1.0).to(norm.weight.dtype)  # (C,): the pooling wants no negative gain
-    z = convolve(x, block.conv.weight * sign.view(-1, 1, 1, 1))
-    activated: Tensor = block.activation(block.film(norm_then_pool(z, norm.weight * sign, norm.bias, norm.eps)))
+    kernel, gain = block.conv.weight, norm.weight
+    if (gain < 0).any():  # the pooling wants none
+        sign = torch.where(gain < 0, -1.0, 1.0).to(gain.dtype)  # (C,)
+        kernel, gain = kernel * sign.view(-1, 1, 1, 1), gain * sign
+    activated: Tensor = block.activation(block.film(norm_then_pool(convolve(x, kernel), gain, norm.bias, norm.eps)))
     return activated
 
 
@@ -76,7 +78,9 @@ class PooledMoments(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        pooled, places = F.max_pool2d(x, 2, return_indices=True)
+        # PyTorch's pooling is five times faster where the channels of a pixel lie side by side, copying included.
+        pooled, places = F.max_pool2d(x.contiguous(memory_format=torch.channels_last), 2, return_indices=True)
+        pooled, places = pooled.contiguous(), places.contiguous()
         mean = x.mean((0, 2, 3), keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
         variance = (x - mean).square_().mean((0, 2, 3), keepdim=True)
         ctx.save_for_backward(x, mean, places)

@@ -177,7 +177,7 @@ def open_notebook(page: Any, lab: Lab, notebook: str) -> None:
     page.evaluate(CLEAR)
 
 
-def run_all(page: Any, timeout_s: float = 300.0) -> list[dict[str, Any]]:
+def run_all(page: Any, timeout_s: float = 600.0) -> list[dict[str, Any]]:
     """Runs every cell of the open notebook; returns each code cell's ``count`` and ``outputs``.
 
     Raises:
