@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -12,10 +13,13 @@ PAUSE_SOFT = 1  # of OpenMP's omp_pause_resource_t
 
 
 @cache
-def openmp() -> ctypes.CDLL | None:
-    """The OpenMP that torch's Linux wheels bring (GNU's); None where torch uses another."""
+def pause_function() -> Callable[[int], int] | None:
+    """OpenMP's ``omp_pause_resource_all`` of the GNU library in torch's Linux wheels; None if torch has another.
+
+    Another system's would stop all threads, the busy ones too. The library in the wheels of torch 2.3 is too old.
+    """
     found = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*"))
-    return ctypes.CDLL(str(found[0])) if found else None
+    return getattr(ctypes.CDLL(str(found[0])), "omp_pause_resource_all", None) if found else None
 
 
 def release_pool() -> bool:
@@ -28,5 +32,5 @@ def release_pool() -> bool:
     Returns:
         whether it could be done.
     """
-    pause = getattr(openmp(), "omp_pause_resource_all", None)  # the other systems' OpenMP would stop all threads
+    pause = pause_function()
     return pause is not None and pause(PAUSE_SOFT) == 0

@@ -179,6 +179,7 @@ def test_auto_needs_no_gpu(tasks: TaskSampler) -> None:
         meta_train(method, tasks, TrainConfig(1, engine="graph", progress=False))
 
 
+@pytest.mark.skipif(not hasattr(torch.cuda.CUDAGraph, "register_generator_state"), reason="before torch 2.4: no graph")
 def test_a_graph_is_refused_in_words(stripes: ImageClasses, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerate, "device_of", lambda method: torch.device("cuda"))
     method = make("MAML")

@@ -151,6 +151,15 @@ def test_the_installed_command_copies_the_notebooks(installed: Path, tmp_path: P
 # --- the files of the course
 
 
+def test_a_folder_of_the_same_name_hides_nothing(tmp_path: Path) -> None:
+    # Beside a clone, its folder is on Python's path, and has no __init__.py.
+    (tmp_path / "cxgrad_lite").mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", "from importlib.util import find_spec as f; print(f('cxgrad_lite').origin)"]
+    printed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == str(ROOT / "cxgrad_lite" / "__init__.py")
+
+
 def test_a_checkout_gives_the_same_files() -> None:
     assert files() == handout.course(NOTEBOOKS)
 
@@ -220,8 +229,9 @@ def test_the_workflow_runs_targets_that_exist() -> None:
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())["jobs"]
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert [step["run"] for step in jobs["test"]["steps"] if "run" in step] == ["make test"]
+    assert [step["run"] for step in jobs["colab"]["steps"] if "run" in step] == ["make test-colab"]
     by_hand = {entry["target"] for entry in jobs["other-versions"]["strategy"]["matrix"]["include"]}
-    assert by_hand == {"test-colab", "test-oldest", "test-newest"} and by_hand <= targets
+    assert by_hand == {"test-oldest", "test-newest"} and by_hand | {"test", "test-colab"} <= targets
     for job in jobs.values():
         assert job["runs-on"] == "ubuntu-latest"
         uses = [step["uses"].partition("@")[0] for step in job["steps"] if "uses" in step]
