@@ -175,7 +175,9 @@ def pretrain(only: str, folder: Path, jobs: int) -> None:
         return run_one(single, folder)
     if not set(only) & set("*?["):
         raise SystemExit(f"there is no run named {only!r}; a pattern such as 'glyphs-*' takes several")
-    run_all([recipe for recipe in gather_searches(folder) if fnmatch(recipe.name, only)], folder, jobs)
+    search = [recipe for recipe in gather_searches(folder) if fnmatch(recipe.name, only)]
+    if search:
+        run_all(search, folder, jobs)
     if gather_searches(folder):
         print("the whole runs wait for the rest of the search")
         return
