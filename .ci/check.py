@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import check_notebooks
+from execute_notebooks import find
 
 ROOT = Path(__file__).resolve().parent.parent
 # Two processes with one thread each do a third more than one with two; with two each, they wait for each other.
@@ -25,7 +26,7 @@ IN_LANES = ["-n", str(LANES), "--dist", "loadfile", "--no-loadscope-reorder"]
 def stages() -> dict[str, list[str]]:
     """The command of each stage, by name, in the order they run."""
     python = [sys.executable, "-m"]
-    notebooks = [*check_notebooks.OPTIONS, *(str(Path(path).relative_to(ROOT)) for path in check_notebooks.paths())]
+    notebooks = [*check_notebooks.OPTIONS, *(str(path.relative_to(ROOT)) for path in find([]))]
     return {
         "lint": [*python, "ruff", "check", "."],
         "format": [*python, "ruff", "format", "--check", "."],

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from execute_notebooks import MOST_GB, NOTEBOOKS, peak_bytes
+from execute_notebooks import MOST_GB, find, peak_bytes
 
 # This file is also the pytest plugin: each process of pytest-xdist imports it.
 OPTIONS = ["-p", "check_notebooks", "--nbval-lax", "--nbval-current-env"]
@@ -39,15 +39,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"{name:<24} {peak:5.2f} GB at most")
 
 
-def paths() -> list[str]:
-    """All notebooks; without a path, pytest would collect tests/."""
-    found = sorted(NOTEBOOKS.glob("*.ipynb")) + sorted(NOTEBOOKS.glob("solutions/*.ipynb"))
-    return [str(path) for path in found]
-
-
 def main(options: list[str]) -> int:
     """Run them; returns pytest's exit status."""
-    chosen = [] if any(option.endswith(".ipynb") for option in options) else paths()
+    # Without a path, pytest would collect tests/.
+    chosen = [] if any(option.endswith(".ipynb") for option in options) else map(str, find([]))
     return int(pytest.main([*OPTIONS, *options, *chosen]))
 
 

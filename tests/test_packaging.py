@@ -148,9 +148,6 @@ def test_the_installed_command_copies_the_notebooks(installed: Path, tmp_path: P
     assert f"{len(course) - 1} notebooks written" in done.stdout and "02_maml.ipynb" in done.stdout
 
 
-# --- the files of the course
-
-
 def test_a_folder_of_the_same_name_hides_nothing(tmp_path: Path) -> None:
     # Beside a clone, its folder is on Python's path, and has no __init__.py.
     (tmp_path / "cxgrad_lite").mkdir()
@@ -158,6 +155,9 @@ def test_a_folder_of_the_same_name_hides_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from importlib.util import find_spec as f; print(f('cxgrad_lite').origin)"]
     printed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
     assert printed.strip() == str(ROOT / "cxgrad_lite" / "__init__.py")
+
+
+# --- the files of the course
 
 
 def test_a_checkout_gives_the_same_files() -> None:
