@@ -13,7 +13,7 @@ help:
 	@echo "make notebooks  run the notebooks and store their outputs (NAMES='02_maml 05_cxgrad' for some)"
 	@echo "make course     student versions of the assignments, and a zip of the course, in build/course"
 	@echo "make package    source archive and wheel, in dist"
-	@echo "make test-colab test with the versions that Colab has (Python 3.13, 6 GB)"
+	@echo "make test-colab test with the versions that Colab has (Python 3.13; 10 GB free the first time)"
 	@echo "make test-oldest, make test-newest   test with the oldest and newest versions of what this needs"
 	@echo "make clean      remove .venv and the caches"
 	@echo "Another Python: PYTHON=python3.12 make lab"

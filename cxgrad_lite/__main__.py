@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     about = "make the checkpoints that the notebooks load; resumes where it was stopped"
     remake = commands.add_parser("pretrain", help=about, description=about)
     remake.add_argument("--only", default="*", help="name of one run, or a pattern such as 'glyphs-*'")
-    remake.add_argument("--out", type=Path, default=PRETRAINED, help="folder to write to")
+    remake.add_argument("--out", type=Path, default=PRETRAINED, help="folder to write to (default: the shipped one)")
     remake.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time (default: all cores)")
     return parser
 

@@ -44,10 +44,11 @@ class LiveCurves:
         self._drawn_at = -float("inf")
 
     def __call__(self, history: History) -> bool:
-        if time.monotonic() - self._drawn_at >= self.every:
-            self.draw(history)
         enough = len(history.loss) >= self.at_least
-        return self.seconds is not None and enough and history.seconds >= self.seconds
+        over = self.seconds is not None and enough and history.seconds >= self.seconds
+        if over or time.monotonic() - self._drawn_at >= self.every:
+            self.draw(history)
+        return over
 
     def picture(self, history: History) -> Picture:
         return training_curves({self.label: {"loss": history.loss, "accuracy": history.accuracy}}, window=self.window)

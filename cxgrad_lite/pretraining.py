@@ -25,20 +25,22 @@ from .evaluation import Evaluation, Tasks, evaluate
 from .maml import MAML
 from .memory import keep_freed_memory
 from .method import Method
-from .plan import SEARCH_ITERATIONS, recipe_named, search_recipes, whole_recipes
+from .plan import SEARCH_ITERATIONS, ZOO_SEARCH_ITERATIONS, recipe_named, search_recipes, whole_recipes
 from .probes import LAYERS, mean_over_traces, traces
 from .recipes import RATES_FILE, Recipe
 from .training import History, meta_train
 
 CURVE_EVERY = 20  # meta-iterations averaged into one point of a stored curve, and between two probes
-SEARCH_TASKS, TEST_TASKS = 100, 300  # validation and meta-test tasks that a run is judged by
 PROBED_TASKS = 8  # validation tasks of a probe
+# Tasks that a run is judged by, from its meta-iterations: more where notebooks 04 to 06 compare two methods closely.
+JUDGING_TASKS = {ZOO_SEARCH_ITERATIONS: 100, SEARCH_ITERATIONS: 200, Recipe.iterations: 600}
 
 
 def run_search(recipe: Recipe, target: Path) -> None:
-    """A short run and its accuracy on 200 validation tasks."""
+    """A short run and its accuracy on validation tasks."""
     method, history = recipe.train()
-    result = {**provenance(recipe, history), "validation": summary(evaluate(method, recipe.tasks("val"), SEARCH_TASKS))}
+    judged = evaluate(method, recipe.tasks("val"), judging_tasks(recipe))
+    result = {**provenance(recipe, history), "validation": summary(judged)}
     target.parent.mkdir(parents=True, exist_ok=True)
     target.with_suffix(".part").write_text(json.dumps(result))
     target.with_suffix(".part").replace(target)
@@ -55,8 +57,13 @@ def run_whole(recipe: Recipe, target: Path) -> None:
         method,
         **provenance(recipe, history),
         curves=curves | probes.curves,
-        test=summary(evaluate(method, recipe.tasks("test"), TEST_TASKS)),
+        test=summary(evaluate(method, recipe.tasks("test"), judging_tasks(recipe))),
     )
+
+
+def judging_tasks(recipe: Recipe) -> int:
+    """Validation tasks that a short run is judged by, or meta-test tasks for a whole one."""
+    return JUDGING_TASKS.get(recipe.iterations, 300)
 
 
 class Probes:

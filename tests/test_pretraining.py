@@ -32,8 +32,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     build = Recipe.build
     monkeypatch.setattr(Recipe, "build", lambda self: build(replace(self, width=8)))
     monkeypatch.setattr(Recipe, "config", lambda self: TrainConfig(2, progress=False))
-    monkeypatch.setattr(pretraining, "SEARCH_TASKS", 4)
-    monkeypatch.setattr(pretraining, "TEST_TASKS", 4)
+    monkeypatch.setattr(pretraining, "judging_tasks", lambda recipe: 4)
     monkeypatch.setattr(pretraining, "PROBED_TASKS", 2)
     monkeypatch.setattr(pretraining.subprocess, "run", run)
     monkeypatch.setattr(plan, "PAIRS", {"glyphs": ("MAML", "CxGrad")})
@@ -110,6 +109,10 @@ def test_the_shipped_runs_are_those_of_the_command() -> None:
     assert {path.name for path in PRETRAINED.glob("*.safetensors")} == expected
     runs = json.loads((PRETRAINED / recipes.RATES_FILE).read_text())
     assert [Recipe(**run["recipe"]) for run in runs] == pretraining.search_recipes()
+    for run in runs:
+        assert run["validation"]["episodes"] == pretraining.judging_tasks(Recipe(**run["recipe"]))
+    for recipe in pretraining.whole_recipes(PRETRAINED):
+        assert pretrained(recipe)[1]["test"]["episodes"] == pretraining.judging_tasks(recipe)
 
 
 def test_a_shipped_checkpoint_reproduces_its_number() -> None:
