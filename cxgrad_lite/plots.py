@@ -174,20 +174,18 @@ def training_curves(runs: Mapping[str, Mapping[str, Sequence[float]]], step: int
     return Picture(figure, f"Query loss and accuracy over meta-iterations; accuracy: {last}.")
 
 
-def two_digits(value: float) -> str:
+def short(value: float) -> str:
     """1.9 and 0.019, but 190 instead of 1.9e+02."""
     return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
 
 
-def norms_by_layer(
-    norms: Mapping[str, Mapping[str, float]], what: str = "gradient norm", log: bool = False
-) -> Picture:
-    """Bars: one group per method, one bar per layer (as Figure 2 of the CxGrad paper); zero has no bar on a log axis."""
+def norms_by_layer(norms: Mapping[str, Mapping[str, float]], what: str = "gradient norm", log: bool = False) -> Picture:
+    """Bars: one group per method, one bar per layer (as Figure 2 of the CxGrad paper); on a log axis zero has none."""
     figure, (ax,) = axes(1.6 + 2.4 * len(norms), 3)
     for group, by_layer in enumerate(norms.values()):
         for i, layer in enumerate(LAYERS):
             bar = ax.bar(group + (i - 2) * 0.16, by_layer[layer], 0.14, color=LAYER_COLOURS[layer])
-            ax.bar_label(bar, fmt=two_digits, fontsize=8)
+            ax.bar_label(bar, fmt=short, fontsize=8)
             if group == 0:
                 bar.set_label(layer)
     ax.set_xticks(range(len(norms)), list(norms))
@@ -196,7 +194,7 @@ def norms_by_layer(
         drawn = [norm for by_layer in norms.values() for norm in by_layer.values() if norm > 0] or [1.0]
         ax.set(yscale="log", ylim=(min(drawn) / 3, max(drawn) * 3))
     ax.legend(frameon=False, fontsize=9, ncols=1, loc="upper left", bbox_to_anchor=(1, 1))
-    described = "; ".join(f"{m}: " + ", ".join(f"{k} {two_digits(v)}" for k, v in by.items()) for m, by in norms.items())
+    described = "; ".join(f"{m}: " + ", ".join(f"{k} {short(v)}" for k, v in by.items()) for m, by in norms.items())
     return Picture(figure, f"Bars of the {what} by layer. {described}.")
 
 
