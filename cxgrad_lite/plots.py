@@ -192,7 +192,7 @@ def norms_by_layer(norms: Mapping[str, Mapping[str, float]], what: str = "gradie
     ax.set(ylabel=what)
     if log:
         drawn = [norm for by_layer in norms.values() for norm in by_layer.values() if norm > 0] or [1.0]
-        ax.set(yscale="log", ylim=(min(drawn) / 3, max(drawn) * 3))
+        ax.set(ylim=(min(drawn) / 3, max(drawn) * 3), yscale="log")  # in this order: only zeros cannot be autoscaled
     ax.legend(frameon=False, fontsize=9, ncols=1, loc="upper left", bbox_to_anchor=(1, 1))
     described = "; ".join(f"{m}: " + ", ".join(f"{k} {short(v)}" for k, v in by.items()) for m, by in norms.items())
     return Picture(figure, f"Bars of the {what} by layer. {described}.")

@@ -81,6 +81,15 @@ def test_curves_and_bars(tmp_path: Path) -> None:
     assert "93.0 ± 1.0" in drawn(plots.accuracy_bars({"CxGrad": (0.93, 0.01)}, chance=0.2), tmp_path).alt
 
 
+def test_layers_without_a_norm_have_no_bar_on_a_log_axis(tmp_path: Path) -> None:
+    none, some = dict.fromkeys(LAYERS, 0.0), dict(zip(LAYERS, (0.0, 0.004, 7.7, 190.0, 1.0)))
+    for norms in ({"CAVIA": none, "ANIL": none}, {"CAVIA": none, "CxGrad": some}):
+        (ax,) = drawn(plots.norms_by_layer(norms, log=True), tmp_path).figure.axes
+        low, high = ax.get_ylim()
+        shown = [value for by_layer in norms.values() for value in by_layer.values() if value]
+        assert ax.get_yscale() == "log" and all(low < value < high for value in shown)
+
+
 def test_smoothing_is_a_running_mean() -> None:
     assert plots.smooth([1, 2, 3, 4], 2) == [1, 1.5, 2.5, 3.5]
     assert plots.smooth([1, 2, 3, 4], 1) == [1, 2, 3, 4]

@@ -11,6 +11,7 @@ import pytest
 from cxgrad_lite import METHODS
 from cxgrad_lite.__main__ import build_parser
 from cxgrad_lite.train_cli import changed, find_recipe
+from cxgrad_lite.zoo import lines_of_code
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -49,3 +50,10 @@ def test_the_number_of_lines() -> None:
     files = [ROOT / "cxgrad_lite" / f"{name}.py" for name in said[2].split(",")]
     lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     assert len(lines) == int(said[1].replace(",", "")) <= 1200
+
+
+@pytest.mark.parametrize("file", ["README.md", "results/zoo.md"])
+def test_the_lines_of_each_method(file: str) -> None:
+    rows = re.findall(r"^\| (\w+) \|.* (\d+) \|$", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+    said = {name: int(count) for name, count in rows if name in METHODS}
+    assert said == {name: lines_of_code(method) for name, method in METHODS.items()}
