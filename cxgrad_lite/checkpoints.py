@@ -98,8 +98,8 @@ def load_checkpoint(path: str | Path, into: Method | None = None) -> Method:
     Raises:
         FileNotFoundError, ValueError: see `read_header`; also if the recipe of ``into`` differs from the stored one.
     """
-    recipe = read_header(path)["recipe"]
-    method = build(recipe) if into is None else into
+    stored_method = build(read_header(path)["recipe"])  # options that the file is too old to know have their defaults
+    recipe, method = recipe_of(stored_method), stored_method if into is None else into
     ours = recipe_of(method)
     if ours != recipe:
         pairs = [(part, recipe[part], ours[part]) for part in recipe if recipe[part] != ours[part]]

@@ -40,6 +40,8 @@ class CxGrad(MAML):
         context_dim: length of c.
         context_lr: β.
         frozen_context: keep c at zero, so that γ is learned but the same for all tasks.
+        constant_gamma: a control of ours: keep c at zero and the generator as it was drawn, so that γ (about 0.69) is
+            neither adapted nor learned.
         context_update: "task" keeps c from step to step (the paper); "step" starts it anew from zero in every step.
 
     Raises:
@@ -55,17 +57,22 @@ class CxGrad(MAML):
         context_dim: int = 100,
         context_lr: float = 1.0,
         frozen_context: bool = False,
+        constant_gamma: bool = False,
         context_update: Literal["task", "step"] = "task",
     ) -> None:
         super().__init__(net, inner_lr, inner_steps, second_order)
         if context_update not in ("task", "step"):
             raise ValueError(f"context_update must be 'task' or 'step', not {context_update!r}")
         self.context_dim, self.context_lr = context_dim, context_lr
-        self.frozen_context, self.context_update = frozen_context, context_update
+        self.frozen_context, self.constant_gamma, self.context_update = frozen_context, constant_gamma, context_update
         self.kernels = [name for name, _ in net.named_parameters() if name.endswith(".conv.weight")]
         self.generator = nn.Sequential(
             nn.Linear(context_dim, context_dim), nn.ReLU(), nn.Linear(context_dim, len(self.kernels)), nn.Softplus()
         )
+
+    @property
+    def context_moves(self) -> bool:
+        return not (self.frozen_context or self.constant_gamma)
 
     def rate(self, name: str, k: int) -> float | Tensor:
         if name == "context":
@@ -78,6 +85,8 @@ class CxGrad(MAML):
     def scale(self, theta: Theta) -> tuple[Theta, Tensor]:
         """Algorithm 2: kernels set to norm γ = g(context), everything else as it is; and γ, (blocks,)."""
         gamma = self.generator(theta["context"] if "context" in theta else self.zero_context())  # (blocks,)
+        if self.constant_gamma:
+            gamma = gamma.detach()
         kernels = {name: gamma[i] * theta[name] / theta[name].norm() for i, name in enumerate(self.kernels)}
         return {**theta, **kernels}, gamma
 
@@ -95,10 +104,10 @@ class CxGrad(MAML):
 
     def begin(self, support: Batch) -> Theta:
         theta = super().begin(support)
-        return theta if self.frozen_context else self.with_fresh_context(theta, support)
+        return self.with_fresh_context(theta, support) if self.context_moves else theta
 
     def step(self, theta: Theta, support: Batch, k: int) -> tuple[Theta, StepTrace]:
-        if self.context_update == "step" and not self.frozen_context and k > 0:
+        if self.context_update == "step" and self.context_moves and k > 0:
             theta = self.with_fresh_context(theta, support)
         with torch.enable_grad():  # the context's gradient runs through γ, also where no meta-gradient is wanted
             scaled, gamma = self.scale(fast(theta))

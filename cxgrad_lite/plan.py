@@ -34,7 +34,7 @@ def zoo_recipe(dataset: str, method: str, shots: int) -> Recipe:
     options: dict[str, Any] = {"annealing": 300} if method == "MAMLPlusPlus" else {}
     poolings = 2 if method == "RelationNet" else 4  # its relation module needs a feature map
     settings: dict[str, Any] = {"options": options, "poolings": poolings, "iterations": ZOO_ITERATIONS}
-    return Recipe(dataset, method, shots=shots, train_queries=5, **settings)
+    return Recipe(dataset, method, shots=shots, train_queries=5, episodes=300, **settings)
 
 
 def best_zoo_recipe(dataset: str, method: str, shots: int, folder: Path = PRETRAINED) -> Recipe:
@@ -48,13 +48,19 @@ def best_zoo_recipe(dataset: str, method: str, shots: int, folder: Path = PRETRA
 def search_recipes() -> list[Recipe]:
     """The short runs that inner rates are chosen by."""
     pairs = [
-        Recipe(dataset, method, inner_lr=rate, iterations=SEARCH_ITERATIONS)
+        Recipe(dataset, method, inner_lr=rate, iterations=SEARCH_ITERATIONS, episodes=200, purpose="search")
         for dataset, methods in PAIRS.items()
         for method in methods
         for rate in PAIR_RATES.get(method, SEVEN)
     ]
     zoo = [
-        replace(zoo_recipe(dataset, method, shots), inner_lr=rate, iterations=ZOO_SEARCH_ITERATIONS)
+        replace(
+            zoo_recipe(dataset, method, shots),
+            inner_lr=rate,
+            iterations=ZOO_SEARCH_ITERATIONS,
+            episodes=100,
+            purpose="search",
+        )
         for dataset, shots in ZOO
         for method, rates in ZOO_RATES.items()
         for rate in rates
@@ -70,19 +76,15 @@ def pair_recipes(folder: Path) -> list[Recipe]:
 
 def gradient_studies() -> list[Recipe]:
     """Notebook 03: MAML and CxGrad at the paper's rate, with a head that sees one pixel or 7 × 7 of them."""
-    return [
-        Recipe(method=method, inner_lr=0.01, poolings=poolings, train_queries=5, iterations=STUDY_ITERATIONS)
-        for method in ("MAML", "CxGrad")
-        for poolings in (4, 2)
-    ]
+    usual: dict[str, Any] = {"inner_lr": 0.01, "train_queries": 5, "iterations": STUDY_ITERATIONS, "episodes": 300}
+    return [Recipe(method=method, poolings=poolings, **usual) for method in ("MAML", "CxGrad") for poolings in (4, 2)]
 
 
 def context_studies() -> list[Recipe]:
     """Notebook 07: the context free or frozen at zero, with the usual and with a large ε in batch norm."""
+    usual: dict[str, Any] = {"inner_lr": 0.01, "train_queries": 5, "iterations": ZOO_ITERATIONS, "episodes": 300}
     return [
-        Recipe(inner_lr=0.01, eps=eps, options=options, train_queries=5, iterations=ZOO_ITERATIONS)
-        for eps in (1e-5, 1e-1)
-        for options in ({}, {"frozen_context": True})
+        Recipe(eps=eps, options=options, **usual) for eps in (1e-5, 1e-1) for options in ({}, {"frozen_context": True})
     ]
 
 
@@ -99,8 +101,17 @@ def whole_recipes(folder: Path) -> list[Recipe]:
 
 def recipe_named(name: str) -> Recipe | None:
     """A run of the plan by its name, whatever rate is best."""
-    pairs = [replace(r, iterations=600) for r in search_recipes() if r.iterations == SEARCH_ITERATIONS]
-    zoo = [replace(r, iterations=ZOO_ITERATIONS) for r in search_recipes() if r.iterations == ZOO_SEARCH_ITERATIONS]
+    searches = search_recipes()
+    pairs = [
+        replace(r, iterations=Recipe.iterations, episodes=Recipe.episodes, purpose="whole")
+        for r in searches
+        if r.iterations == SEARCH_ITERATIONS
+    ]
+    zoo = [
+        replace(r, iterations=ZOO_ITERATIONS, episodes=300, purpose="whole")
+        for r in searches
+        if r.iterations == ZOO_SEARCH_ITERATIONS
+    ]
     zoo += [zoo_recipe(dataset, method, shots) for dataset, shots in ZOO for method in METHODS]
-    known = [*search_recipes(), *pairs, *zoo, *gradient_studies(), *context_studies()]
+    known = [*searches, *pairs, *zoo, *gradient_studies(), *context_studies()]
     return {recipe.name: recipe for recipe in known}.get(name)

@@ -25,21 +25,19 @@ from .evaluation import Evaluation, Tasks, evaluate
 from .maml import MAML
 from .memory import keep_freed_memory
 from .method import Method
-from .plan import SEARCH_ITERATIONS, ZOO_SEARCH_ITERATIONS, recipe_named, search_recipes, whole_recipes
+from .plan import recipe_named, search_recipes, whole_recipes
 from .probes import LAYERS, mean_over_traces, traces
 from .recipes import RATES_FILE, Recipe
 from .training import History, meta_train
 
 CURVE_EVERY = 20  # meta-iterations averaged into one point of a stored curve, and between two probes
 PROBED_TASKS = 8  # validation tasks of a probe
-# Tasks that a run is judged by, from its meta-iterations: more where notebooks 04 to 06 compare two methods closely.
-JUDGING_TASKS = {ZOO_SEARCH_ITERATIONS: 100, SEARCH_ITERATIONS: 200, Recipe.iterations: 600}
 
 
 def run_search(recipe: Recipe, target: Path) -> None:
     """A short run and its accuracy on validation tasks."""
     method, history = recipe.train()
-    judged = evaluate(method, recipe.tasks("val"), judging_tasks(recipe))
+    judged = evaluate(method, recipe.tasks("val"), recipe.episodes)
     result = {**provenance(recipe, history), "validation": summary(judged)}
     target.parent.mkdir(parents=True, exist_ok=True)
     target.with_suffix(".part").write_text(json.dumps(result))
@@ -57,13 +55,8 @@ def run_whole(recipe: Recipe, target: Path) -> None:
         method,
         **provenance(recipe, history),
         curves=curves | probes.curves,
-        test=summary(evaluate(method, recipe.tasks("test"), judging_tasks(recipe))),
+        test=summary(evaluate(method, recipe.tasks("test"), recipe.episodes)),
     )
-
-
-def judging_tasks(recipe: Recipe) -> int:
-    """Validation tasks that a short run is judged by, or meta-test tasks for a whole one."""
-    return JUDGING_TASKS.get(recipe.iterations, 300)
 
 
 class Probes:
@@ -97,7 +90,7 @@ class Probes:
 
 
 def result_file(recipe: Recipe, folder: Path) -> Path:
-    searching = recipe.iterations <= SEARCH_ITERATIONS
+    searching = recipe.purpose == "search"
     return folder / "search" / f"{recipe.name}.json" if searching else folder / f"{recipe.name}.safetensors"
 
 

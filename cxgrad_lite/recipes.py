@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from data_utils import TaskSampler, load
+from data_utils import ImageClasses, TaskSampler, load
 from data_utils.presets import preset
 
 from .checkpoints import build, load_checkpoint, read_header
 from .maml import MAML
 from .method import Method
-from .nets import Activation
+from .nets import Activation, Norm
 from .registry import METHODS
 from .training import History, TrainConfig, meta_train
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 SPLIT_SEEDS = {"val": 10_001, "test": 10_002}  # the same tasks for every run that is compared
 RATES_FILE = "inner_rates.json"
+Purpose = Literal["whole", "search", "study"]
+# What stands at a fixed place in a recipe's name, or is part of no name as a whole.
+IN_FRONT = ("dataset", "ways", "shots", "method", "inner_lr", "options", "iterations", "seed", "purpose")
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,12 @@ class Recipe:
     activation: Activation = "leaky_relu"  # of the network
     conv_bias: bool = False  # whether convolutions have a bias
     poolings: int = 4  # blocks that halve the image
+    norm: Norm = "batch"  # normalisation after each convolution
     eps: float = 1e-5  # batch norm's ε
     inner_lr: float | None = None  # α, or where a learned rate starts; None: the method's default, or it has none
     inner_steps: int | None = None  # in training and at test; None: the method's default
     options: dict[str, Any] = field(default_factory=dict)  # further arguments of the method
+    size: int | None = None  # image size in pixels; None: as the dataset has it
     normalisation: Literal["none", "imagenet"] = "none"  # of the images; see data_utils.preset
     iterations: int = 600  # meta-iterations
     meta_lr: float = 1e-3  # Adam's rate
@@ -52,15 +57,19 @@ class Recipe:
     clip_value: float | None = None  # clamp of each entry of the meta-gradient
     clip_norm: float | None = None  # largest norm of the meta-gradient
     seed: int = 0  # of the initial weights and of the training episodes
+    episodes: int = 600  # tasks that it is judged by: of validation classes for a search, else of meta-test classes
+    purpose: Purpose = "whole"  # "search": a short run to choose a rate by; "study": a run whose numbers are compared
 
     @property
     def name(self) -> str:
-        """File name of the run, without ending: what is most often changed, then what differs from the defaults."""
-        changes = {"poolings": self.poolings, "eps": self.eps} | self.options
-        usual = {"poolings": 4, "eps": 1e-5}
+        """File name of the run, without ending: dataset, task, method and rate, then every other field that differs
+        from its default."""
         parts = [self.dataset, f"{self.ways}way", f"{self.shots}shot", self.method.lower()]
         parts += [] if self.inner_lr is None else [f"lr{self.inner_lr:g}"]
-        parts += [f"{key}{value:g}" for key, value in changes.items() if usual.get(key) != value]
+        usual = {f.name: f.default for f in fields(self)}
+        changes = {key: value for key, value in asdict(self).items() if key not in IN_FRONT and value != usual[key]}
+        parts += [label(key, value) for key, value in (changes | self.options).items()]
+        parts += [] if self.purpose == "whole" else [self.purpose]
         return "-".join([*parts, f"{self.iterations}it", f"seed{self.seed}"])
 
     def tasks(self, split: str, device: torch.device | str = "cpu") -> TaskSampler:
@@ -70,15 +79,20 @@ class Recipe:
         if split == "train":
             ways, queries = self.train_ways or ways, self.train_queries or queries
         transform = None if self.normalisation == "none" else preset(self.normalisation)
-        images = load(self.dataset, split).to(device)
+        images = self.images(split).to(device)
         return TaskSampler(images, ways, self.shots, queries, self.tasks_per_batch, seed=seed, transform=transform)
+
+    def images(self, split: str) -> ImageClasses:
+        """The images of a split, at the recipe's size."""
+        return load(self.dataset, split, **({} if self.size is None else {"size": self.size}))
 
     def build(self) -> Method:
         """The untrained method."""
         torch.manual_seed(self.seed)
-        channels, _, size = load(self.dataset, "val").images.shape[1:]
+        channels, _, size = self.images("val").images.shape[1:]
         net: dict[str, Any] = {"in_channels": channels, "image_size": size, "ways": self.ways, "width": self.width}
-        net |= {"activation": self.activation, "conv_bias": self.conv_bias, "poolings": self.poolings, "eps": self.eps}
+        net |= {"activation": self.activation, "conv_bias": self.conv_bias, "poolings": self.poolings}
+        net |= {"norm": self.norm, "eps": self.eps}
         return build({"method": self.method, "options": self.method_options(), "net": net})
 
     def method_options(self) -> dict[str, Any]:
@@ -101,6 +115,13 @@ class Recipe:
         """Run the recipe; ``config`` may change how progress is shown and validated."""
         method = self.build()
         return method, meta_train(method, self.tasks("train"), config or self.config(), self.tasks("val"))
+
+
+def label(key: str, value: Any) -> str:
+    """A setting as part of a file name: ``poolings2``, ``frozen_context``, ``no-second_order``, ``norm_layer``."""
+    if isinstance(value, bool):
+        return key if value else f"no-{key}"
+    return f"{key}{value:g}" if isinstance(value, int | float) else f"{key}_{value}"
 
 
 def has_inner_rate(method: str) -> bool:
@@ -136,9 +157,16 @@ def pretrained(recipe: Recipe) -> tuple[Method, dict[str, Any]]:
 
     Raises:
         FileNotFoundError: if that run is not shipped; the message names those that are.
+        ValueError: if the shipped run was made with other settings.
     """
     path = PRETRAINED / f"{recipe.name}.safetensors"
     if not path.is_file():
         shipped = ", ".join(sorted(p.stem for p in PRETRAINED.glob("*.safetensors")))
         raise FileNotFoundError(f"no run {recipe.name} is shipped; there are {shipped or 'none'}")
-    return load_checkpoint(path), read_header(path)["provenance"]
+    provenance = read_header(path)["provenance"]
+    stored = Recipe(**provenance["recipe"])
+    if stored != recipe:
+        ours, theirs = asdict(recipe), asdict(stored)
+        differs = ", ".join(f"{key}={theirs[key]!r}, not {ours[key]!r}" for key in ours if ours[key] != theirs[key])
+        raise ValueError(f"the shipped {path.name} was made with {differs}")
+    return load_checkpoint(path), provenance

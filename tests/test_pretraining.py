@@ -32,7 +32,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     build = Recipe.build
     monkeypatch.setattr(Recipe, "build", lambda self: build(replace(self, width=8)))
     monkeypatch.setattr(Recipe, "config", lambda self: TrainConfig(2, progress=False))
-    monkeypatch.setattr(pretraining, "judging_tasks", lambda recipe: 4)
     monkeypatch.setattr(pretraining, "PROBED_TASKS", 2)
     monkeypatch.setattr(pretraining.subprocess, "run", run)
     monkeypatch.setattr(plan, "PAIRS", {"glyphs": ("MAML", "CxGrad")})
@@ -110,9 +109,9 @@ def test_the_shipped_runs_are_those_of_the_command() -> None:
     runs = json.loads((PRETRAINED / recipes.RATES_FILE).read_text())
     assert [Recipe(**run["recipe"]) for run in runs] == pretraining.search_recipes()
     for run in runs:
-        assert run["validation"]["episodes"] == pretraining.judging_tasks(Recipe(**run["recipe"]))
+        assert run["validation"]["episodes"] == Recipe(**run["recipe"]).episodes
     for recipe in pretraining.whole_recipes(PRETRAINED):
-        assert pretrained(recipe)[1]["test"]["episodes"] == pretraining.judging_tasks(recipe)
+        assert pretrained(recipe)[1]["test"]["episodes"] == recipe.episodes
 
 
 def test_a_shipped_checkpoint_reproduces_its_number() -> None:
