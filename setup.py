@@ -31,7 +31,7 @@ class BuildWithNotebooks(build_py):
 
     def course(self) -> dict[str, str]:
         # By its path: importing the package would need torch.
-        return runpy.run_path(str(ROOT / "cxgrad_lite" / "handout.py"))["course"](ROOT / "notebooks")
+        return runpy.run_path(str(ROOT / "cxgrad_lite" / "course" / "handout.py"))["course"](ROOT / "notebooks")
 
 
 setup(cmdclass={"build_py": BuildWithNotebooks})

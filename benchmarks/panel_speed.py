@@ -18,9 +18,9 @@ import time
 import torch
 
 from cxgrad_lite import METHODS, Conv4, TrainConfig, meta_train
-from cxgrad_lite.charts import Backend, choose_backend
+from cxgrad_lite.core.method import Method
 from cxgrad_lite.live import scale_explorer, watch_training
-from cxgrad_lite.method import Method
+from cxgrad_lite.live.charts import Backend, choose_backend
 from data_utils import TaskSampler, load
 
 

@@ -11,9 +11,9 @@ from datetime import date
 import torch
 
 from cxgrad_lite import METHODS
-from cxgrad_lite.plan import ZOO, best_zoo_recipe
-from cxgrad_lite.recipes import pretrained
-from cxgrad_lite.zoo import lines_of_code, parameter_counts, seconds_per_iteration
+from cxgrad_lite.course.zoo import lines_of_code, parameter_counts, seconds_per_iteration
+from cxgrad_lite.recipes.course import ZOO, best_zoo_recipe
+from cxgrad_lite.recipes.recipe import pretrained
 
 TIMED = ("glyphs", 1)  # in the package; the other one would have to be downloaded
 

@@ -1,16 +1,16 @@
 """Gradient-based few-shot learning, from MAML to Contextual Gradient Scaling."""
 
-from .checkpoints import load_checkpoint, save_checkpoint
-from .conditioned import ALFA, CAVIA, L2F, ModGrad
-from .cxgrad import CxGrad
-from .evaluation import Evaluation, evaluate
-from .learned_rates import MAMLPlusPlus, MetaSGD
-from .maml import ANIL, BOIL, MAML
-from .method import Method, StepTrace
-from .metric import MatchingNet, ProtoNet, RelationNet
-from .nets import Conv4
-from .registry import METHODS
-from .training import History, TrainConfig, meta_train
+from .core.conditioned import ALFA, CAVIA, L2F, ModGrad
+from .core.cxgrad import CxGrad
+from .core.learned_rates import MAMLPlusPlus, MetaSGD
+from .core.maml import ANIL, BOIL, MAML
+from .core.method import Method, StepTrace
+from .core.methods import METHODS
+from .core.metric import MatchingNet, ProtoNet, RelationNet
+from .core.nets import Conv4
+from .training.checkpoints import load_checkpoint, save_checkpoint
+from .training.evaluation import Evaluation, evaluate
+from .training.loop import History, TrainConfig, meta_train
 
 __version__ = "0.1.0"
 __all__ = [

@@ -1,44 +1,8 @@
-"""The command line: ``python -m cxgrad_lite``."""
+"""``python -m cxgrad_lite``."""
 
-from __future__ import annotations
-
-import argparse
-import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from . import benchmark, data_cli, grade_cli, notebook_cli, train_cli
-from .pretraining import pretrain
-from .recipes import PRETRAINED
-
-
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m cxgrad_lite", description="Gradient-based few-shot learning.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    train_cli.add_train_commands(commands)
-    benchmark.add_benchmark_command(commands)
-    data_cli.add_data_commands(commands)
-    grade_cli.add_grade_command(commands)
-    notebook_cli.add_notebook_commands(commands)
-    about = "make the checkpoints that the notebooks load; resumes where it was stopped"
-    remake = commands.add_parser("pretrain", help=about, description=about)
-    remake.add_argument("--only", default="*", help="name of one run, or a pattern such as 'glyphs-*'")
-    remake.add_argument("--out", type=Path, default=PRETRAINED, help="folder to write to (default: the shipped one)")
-    remake.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time (default: all cores)")
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code."""
-    options = build_parser().parse_args(arguments)
-    if options.command == "pretrain":
-        pretrain(options.only, options.out, options.jobs)
-        return 0
-    runners = {"data": data_cli.run, "grade": grade_cli.run, "notebooks": notebook_cli.run, "badges": notebook_cli.run}
-    runners["benchmark"] = benchmark.run
-    return runners.get(options.command, train_cli.run)(options)
-
+from .commands import main
 
 if __name__ == "__main__":
     sys.exit(main())

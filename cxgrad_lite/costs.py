@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from .accelerate import device_of
-from .evaluation import Episode
-from .method import Method
-from .training import meta_gradient
+from .core.method import Method
+from .core.outer import Episode
+from .training.engines import device_of
+from .training.loop import meta_gradient
 
 KINDS = {"convolution": ("conv",), "batch norm": ("batch_norm",), "pooling": ("pool",)}
 REST = "all the rest"

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .evaluation import Tasks
-from .maml import MAML
-from .method import Batch, Method, StepTrace, Theta
+from .core.maml import MAML
+from .core.method import Batch, Method, StepTrace, Theta
+from .core.outer import Tasks
 
 LAYERS = ("block 1", "block 2", "block 3", "block 4", "head")
 LAST_BLOCK = LAYERS[3]

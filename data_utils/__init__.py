@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from .images import ImageClasses
-from .own_copies import open_remembered, remembered_path
+from .store.own_copies import open_remembered, remembered_path
 from .tasks import Batch, Episode, TaskSampler
 
 __all__ = ["Batch", "Episode", "ImageClasses", "TaskSampler", "load"]
 
 # Module and function that loads each dataset; imported when it is first asked for.
 LOADERS = {
-    "glyphs": ("glyphs", "load"),
-    "omniglot": ("omniglot", "load"),
-    "omniglot_small": ("omniglot", "load_small"),
-    "cifar_fs": ("cifar_fs", "load"),
-    "mini_imagenet": ("mini_imagenet", "load"),
-    "tiered_imagenet": ("tiered_imagenet", "load"),
-    "cub": ("cub", "load"),
-    "folder": ("folder", "load"),
+    "glyphs": ("datasets.glyphs", "load"),
+    "omniglot": ("datasets.omniglot", "load"),
+    "omniglot_small": ("datasets.omniglot", "load_small"),
+    "cifar_fs": ("datasets.cifar_fs", "load"),
+    "mini_imagenet": ("datasets.mini_imagenet", "load"),
+    "tiered_imagenet": ("datasets.tiered_imagenet", "load"),
+    "cub": ("datasets.cub", "load"),
+    "folder": ("datasets.folder", "load"),
 }
 
 

@@ -1,0 +1,19 @@
+"""What a student reads: the network, the thirteen methods, and what the outer loop works on."""
+
+from .method import Batch, Method, StepTrace, Theta, fast
+from .methods import METHODS
+from .nets import Conv4
+from .outer import Episode, Tasks, accuracy
+
+__all__ = [
+    "Batch",
+    "Conv4",
+    "Episode",
+    "METHODS",
+    "Method",
+    "StepTrace",
+    "Tasks",
+    "Theta",
+    "accuracy",
+    "fast",
+]

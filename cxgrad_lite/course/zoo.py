@@ -1,0 +1,102 @@
+"""What notebook 08 tells of each method, read off the method itself."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import statistics
+import textwrap
+import time
+from typing import Any
+
+import torch
+
+from ..core.maml import MAML
+from ..core.method import Batch, Method
+from ..core.methods import METHODS
+from ..core.outer import Tasks
+from ..plots.figures import Picture, axes, colour
+from ..recipes.course import best_zoo_recipe
+from ..recipes.recipe import Recipe, pretrained
+from ..training.loop import meta_gradient
+
+COLUMNS = ("block 1", "block 2", "block 3", "block 4", "gains", "head", "context")
+
+
+def zoo_runs(dataset: str, shots: int) -> dict[str, tuple[Recipe, dict[str, Any]]]:
+    """The shipped run of every method in one setting of the zoo: name → (recipe, provenance)."""
+    recipes = {name: best_zoo_recipe(dataset, name, shots) for name in METHODS}
+    return {name: (recipe, pretrained(recipe)[1]) for name, recipe in recipes.items()}
+
+
+def what_moves(method: Method, support: Batch) -> dict[str, bool]:
+    """Which parts of the network differ between tasks: kernels of each block, normalisation gains, head, context.
+
+    A part counts if adaptation has changed it, whether by a step, by attenuation or by scaling. Metric methods change
+    none.
+    """
+    moved = dict.fromkeys(COLUMNS, False)
+    if not isinstance(method, MAML):
+        return moved
+    with torch.no_grad():
+        theta = method.adapt(support)
+    before = dict(method.net.named_parameters()) | dict(method.net.named_buffers())
+    for name, tensor in theta.items():
+        if name in before and tensor.shape == before[name].shape and torch.equal(tensor, before[name]):
+            continue
+        if name.endswith("context"):
+            moved["context"] = True
+        elif ".norm." in name:
+            moved["gains"] |= tensor.shape == before[name].shape  # rows of MAML++ change with the step, not the task
+        else:
+            moved["head" if name.startswith("head") else f"block {int(name.split('.')[1]) + 1}"] = True
+    return moved
+
+
+def parameter_counts(method: Method) -> tuple[int, int]:
+    """How many numbers the outer loop learns: in the network, and beside it."""
+    total = sum(p.numel() for p in method.parameters())
+    net = sum(p.numel() for name, p in method.net.named_parameters() if ".film." not in name)
+    return net, total - net
+
+
+def lines_of_code(cls: type) -> int:
+    """Lines of a class without docstrings, comments and blank lines."""
+    source = textwrap.dedent(inspect.getsource(cls))
+    strings: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            strings |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    lines = enumerate(source.splitlines(), 1)
+    return sum(1 for i, line in lines if i not in strings and line.strip() and not line.strip().startswith("#"))
+
+
+def seconds_per_iteration(method: Method, tasks: Tasks, repeats: int = 3) -> float:
+    """Median time of a meta-gradient, after one to warm up; the parameters stay as they are."""
+    meta_gradient(method, tasks.sample())
+    taken = []
+    for _ in range(repeats):
+        episodes, start = tasks.sample(), time.perf_counter()
+        meta_gradient(method, episodes)
+        taken.append(time.perf_counter() - start)
+    method.zero_grad()
+    return statistics.median(taken)
+
+
+def moves_picture(moves: dict[str, dict[str, bool]]) -> Picture:
+    """One row per method, one column per part of the network; a disc where the part differs between tasks."""
+    figure, (ax,) = axes(7, 0.34 * len(moves) + 0.7)
+    for row, (name, parts) in enumerate(moves.items()):
+        for column, part in enumerate(COLUMNS):
+            face = (colour(name) or "#7F7F7F") if parts[part] else "none"
+            ax.scatter(column, row, s=110, facecolor=face, edgecolor="#BBBBBB", linewidth=0.8)
+    ax.set_xticks(range(len(COLUMNS)), COLUMNS)
+    ax.set_yticks(range(len(moves)), list(moves))
+    ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    ax.set(xlim=(-0.5, len(COLUMNS) - 0.5))
+    ax.invert_yaxis()
+    ax.spines[:].set_visible(False)
+    said = "; ".join(
+        f"{name}: {', '.join(p for p in COLUMNS if parts[p]) or 'nothing'}" for name, parts in moves.items()
+    )
+    return Picture(figure, f"What differs between tasks in each method. {said}.")

@@ -1,0 +1,49 @@
+"""Curves that follow a run while it happens."""
+
+from __future__ import annotations
+
+import time
+
+from IPython.display import DisplayHandle, display
+
+from ..plots.figures import Picture, training_curves
+from ..training.loop import History
+
+
+class LiveCurves:
+    """A callback for `meta_train` that draws loss and accuracy in the notebook while training runs.
+
+    The picture is replaced in place; what stays in the notebook is the last one.
+
+    Args:
+        label: name of the curve; a method's name gives it the method's colour.
+        seconds: end the run when it has taken this long and made ``at_least`` meta-iterations; None: never.
+        at_least: so that a slow machine, too, has something to show.
+        every: seconds between two drawings.
+        window: running mean over this many meta-iterations.
+    """
+
+    def __init__(
+        self, label: str, seconds: float | None = None, at_least: int = 30, every: float = 1.0, window: int = 10
+    ) -> None:
+        self.label, self.seconds, self.at_least, self.every, self.window = label, seconds, at_least, every, window
+        self._handle: DisplayHandle | None = None
+        self._drawn_at = -float("inf")
+
+    def __call__(self, history: History) -> bool:
+        enough = len(history.loss) >= self.at_least
+        over = self.seconds is not None and enough and history.seconds >= self.seconds
+        if over or time.monotonic() - self._drawn_at >= self.every:
+            self.draw(history)
+        return over
+
+    def picture(self, history: History) -> Picture:
+        return training_curves({self.label: {"loss": history.loss, "accuracy": history.accuracy}}, window=self.window)
+
+    def draw(self, history: History) -> None:
+        """Draw the state of the run now."""
+        if self._handle is None:
+            self._handle = display(self.picture(history), display_id=True)
+        else:
+            self._handle.update(self.picture(history))
+        self._drawn_at = time.monotonic()

@@ -1,0 +1,210 @@
+"""A chart as plotly's FigureWidget: marks become traces, and only what changed is sent to the browser."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from matplotlib.image import imsave
+
+from ..plots.draw import SCREEN_DPI, montage
+from ..plots.marks import Bars, Content, Corner, Grid, Images, Limits, Line, Mark, Pane, Plotted, Points
+
+WIDEST = 840  # pixels; what JupyterLab has beside its file browser in a window of 1280
+
+
+def css(colour: str) -> str:
+    """A colour that plotly 5 knows as well: it has no eight-digit ones, with opacity at the end."""
+    if not (colour.startswith("#") and len(colour) == 9):
+        return colour
+    red, green, blue, opacity = bytes.fromhex(colour[1:])
+    return f"rgba({red},{green},{blue},{opacity / 255:.3f})"
+
+
+def line_trace(mark: Line) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "x": list(mark.x),
+        "y": list(mark.y),
+        "mode": "lines+markers" if mark.markers else "lines",
+        "line": {"color": css(mark.colour), "dash": "dash" if mark.dashed else "solid", "width": 2},
+    }
+
+
+def points_trace(mark: Points) -> dict[str, Any]:
+    colour = mark.colour if isinstance(mark.colour, str) else list(mark.colour)
+    return {
+        "type": "scatter",
+        "x": list(mark.x),
+        "y": list(mark.y),
+        "mode": "markers",
+        "marker": {
+            "color": colour,
+            "symbol": mark.symbol if mark.filled else f"{mark.symbol}-open",
+            "size": mark.size,
+        },
+        "text": list(mark.hover),
+        "hoverinfo": "text" if mark.hover else "all",
+    }
+
+
+def bars_trace(mark: Bars) -> dict[str, Any]:
+    return {
+        "type": "bar",
+        "x": list(mark.labels),
+        "y": list(mark.values),
+        "marker": {"color": list(mark.colours)},
+        "text": [format(v, mark.fmt) for v in mark.values] if mark.fmt else None,
+        "textposition": "outside",
+        "textangle": 0,
+        "cliponaxis": False,
+        "error_y": {"type": "data", "array": list(mark.errors), "visible": bool(mark.errors)},
+    }
+
+
+def images_traces(mark: Images) -> list[dict[str, Any]]:
+    """The montage, and a trace of text for the captions."""
+    sheet, places = montage(mark)
+    buffer = io.BytesIO()
+    imsave(buffer, sheet, format="png")
+    source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    x, y = [place[0] for place in places], [place[1] for place in places]
+    captions = list(mark.captions) or [""] * len(places)
+    text = {"type": "scatter", "mode": "text", "x": x, "y": y, "text": captions, "hoverinfo": "skip"}
+    return [{"type": "image", "source": source, "hoverinfo": "skip"}, {**text, "textfont": {"size": 11}}]
+
+
+def traces_of(mark: Mark) -> list[dict[str, Any]]:
+    if isinstance(mark, Images):
+        return images_traces(mark)
+    if isinstance(mark, Line):
+        trace = line_trace(mark)
+    else:
+        trace = bars_trace(mark) if isinstance(mark, Bars) else points_trace(mark)
+    return [{**trace, "name": mark.label}]
+
+
+def limits(pair: Limits, log: bool) -> dict[str, Any]:
+    if pair == (None, None):
+        return {"autorange": True}
+    if pair == (0, None):
+        return {"autorange": True, "rangemode": "tozero"}
+    return {"range": [math.log10(v) if log and v is not None else v for v in pair]}
+
+
+def axis(label: str, pair: Limits, log: bool, pane: Pane) -> dict[str, Any]:
+    kind = {"type": "log", "dtick": 1} if log else {}
+    shown = (
+        {"visible": False}
+        if pane.hide_axes
+        else {"showline": True, "linecolor": "#444444", "ticks": "outside", "tickfont": {"size": 10}}
+    )
+    return {"title": {"text": label, "standoff": 6}, **kind, **limits(pair, log), **shown}
+
+
+def legend(corner: Corner, x: list[float], y: list[float]) -> dict[str, Any]:
+    vertical, horizontal = (corner or "upper right").split()
+    top, right = vertical == "upper", horizontal == "right"
+    return {
+        "x": x[right], "y": y[top], "xanchor": horizontal, "yanchor": "top" if top else "bottom",
+        "bgcolor": "rgba(255,255,255,0.6)", "font": {"size": 10}, "tracegroupgap": 0,
+    }  # fmt: skip
+
+
+def hovered(callback: Callable[[int, int], None], mark: int, trace: Any, points: Any, state: Any) -> None:
+    for point in points.point_inds:
+        callback(mark, point)
+
+
+class PlotlySurface:
+    """The chart as a FigureWidget. Traces of a pane are kept while its marks are of the same kinds."""
+
+    def __init__(self, grid: Grid, contents: Mapping[str, Content]) -> None:
+        from plotly.graph_objects import FigureWidget
+        from plotly.subplots import make_subplots
+
+        figure = make_subplots(
+            grid.rows,
+            grid.columns,
+            column_widths=list(grid.widths),
+            subplot_titles=[content.title or " " for content in contents.values()],
+            horizontal_spacing=0.65 / grid.inches[0],
+            vertical_spacing=min(0.85 / grid.inches[1], 1 / grid.rows),
+        )
+        self.numbers = {name: str(i + 1) if i else "" for i, name in enumerate(contents)}  # as plotly names its axes
+        for name, content in contents.items():
+            self._lay_out(figure, self.numbers[name], content.pane)
+        figure.update_annotations(font_size=13)
+        wide, high = (round(SCREEN_DPI * inches) for inches in grid.inches)
+        figure.update_layout(
+            # Without a width, plotly takes 700 pixels, because in JupyterLab it is drawn before it has a place.
+            template="plotly_white", width=min(wide, WIDEST), height=high, barmode="group",
+            margin={"l": 55, "r": 10, "t": 30, "b": 40}, font={"size": 11},
+            modebar={"orientation": "v"},  # else it covers a title
+        )  # fmt: skip
+        self.widget = FigureWidget(figure)
+        self.kinds: dict[str, list[str]] = dict.fromkeys(contents, [])
+        self.traces: dict[str, list[Any]] = {name: [] for name in contents}
+        self.hovers: dict[str, Callable[[int, int], None]] = {}
+        self.draw(contents)
+
+    def _lay_out(self, figure: Any, number: str, pane: Pane) -> None:
+        x, y = figure.layout[f"xaxis{number}"], figure.layout[f"yaxis{number}"]
+        x.update(axis(pane.x_label, pane.x_limits, pane.log_x, pane))
+        y.update(axis(pane.y_label, pane.y_limits, pane.log_y, pane))
+        if pane.equal:
+            y.update(scaleanchor=f"x{number}", scaleratio=1)
+        figure.update_layout({f"legend{number}": legend(pane.legend, x.domain, y.domain)})
+
+    def draw(self, contents: Mapping[str, Content]) -> None:
+        new = {name: self._traces(name, content) for name, content in contents.items()}
+        others = [name for name, traces in new.items() if [trace["type"] for trace in traces] != self.kinds[name]]
+        with self.widget.batch_update():
+            for i, (name, content) in enumerate(contents.items()):
+                self.widget.layout.annotations[i].text = content.title or " "
+                for old, trace in zip(self.traces[name], new[name] if name not in others else []):
+                    old.update(trace)
+        for name in others:
+            self._replace(name, new[name])
+
+    def _traces(self, name: str, content: Content) -> list[dict[str, Any]]:
+        number = self.numbers[name]
+        place = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
+        found = [{**trace, **place} for mark in content.marks for trace in traces_of(mark)]
+        for trace in found:
+            if trace["type"] != "image":
+                trace |= {"legend": f"legend{number}", "showlegend": bool(content.pane.legend and trace.get("name"))}
+        return found
+
+    def _replace(self, name: str, new: list[dict[str, Any]]) -> None:
+        """Other marks than before: the old traces go, new ones come."""
+        if self.traces[name]:
+            gone = {trace.uid for trace in self.traces[name]}
+            self.widget.data = [trace for trace in self.widget.data if trace.uid not in gone]
+        before = len(self.widget.data)
+        self.widget.add_traces(new)
+        self.traces[name] = list(self.widget.data[before:])
+        self.kinds[name] = [trace["type"] for trace in new]
+        if "image" in self.kinds[name]:  # an image counts its rows from the top
+            self.widget.layout[f"yaxis{self.numbers[name]}"].autorange = "reversed"
+        if name in self.hovers:
+            self.on_hover(name, self.hovers[name])
+
+    def on_hover(self, name: str, callback: Callable[[int, int], None]) -> bool:
+        self.hovers[name] = callback
+        for number, trace in enumerate(self.traces[name]):
+            trace.on_hover(partial(hovered, callback, number))
+        return True
+
+    def plotted(self, name: str) -> Plotted:
+        found: Plotted = []
+        for trace in self.traces[name]:
+            if trace.type == "image":
+                continue
+            is_caption = trace.mode == "text" if trace.type == "scatter" else False
+            found.append(([], list(trace.text)) if is_caption else (list(trace.x), list(trace.y)))
+        return found

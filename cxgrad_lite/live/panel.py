@@ -1,0 +1,234 @@
+"""The base of the live panels: a chart, controls, a background thread, a static figure for readers without a kernel.
+
+How to write one (see `scale_panel` for a short example):
+
+1. Describe the chart once: ``Chart({"name": Pane(...)})``; the marks are `Line`, `Bars`, `Points` and `Images` (see
+   `charts`). Both backends and the static picture follow from it.
+2. Subclass `Panel`; call ``super().__init__(chart, controls)``, ``controls`` being rows of widgets.
+3. Connect: ``self.on(slider, self.redraw)``. The method is called without arguments when the slider's value changes, or
+   the button is clicked; it reads ``slider.value`` itself. In it: ``chart.set(...)`` as often as needed, then
+   ``chart.draw()``. Only one such method runs at a time. For the mouse: ``chart.on_hover(pane, weak(self.hovered))``.
+4. Long work: ``self.background(self.compute)`` runs it in a thread; ``self.wait()`` waits for it. The thread may use
+   ``chart.set``, ``chart.draw(every=…)`` and ``widget.value = …``; it never prints and never uses pyplot. It should
+   look at ``self.closing`` (a `threading.Event`) from time to time. A job that has not begun is replaced by the next.
+   Threads and callbacks hold a panel only weakly: a panel that nobody refers to is closed.
+5. Override `alt`: one or two sentences that say what the chart shows now.
+
+What goes wrong in a connected method or in the thread is shown in the panel, and its traceback is ``panel.error``.
+Two threads must not use one network at the same time: a panel that computes in the background works on a copy, or is
+paused while others use the network.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import html
+import threading
+import traceback
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import ipywidgets
+from IPython.display import DisplayHandle, display
+
+from ..plots.figures import Picture
+from ..plots.marks import Bars, Images, Line, Pane, Points
+from ..training.threads import release_pool
+from .charts import Chart
+
+__all__ = ["Bars", "Chart", "Images", "Line", "Pane", "Panel", "Points", "weak"]
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+# The text has the page's own colour, which can be read in a dark theme too.
+ALERT = "border-left: 4px solid #D55E00; padding-left: 8px; white-space: normal"
+CLOSE_SECONDS = 10.0  # how long `close` waits for the thread
+
+
+def weak(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A bound method that does not keep its object alive: nothing happens when the object is gone."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*args: Any) -> Any:
+        alive = reference()
+        return alive(*args) if alive else None
+
+    return call
+
+
+class Worker:
+    """One thread, which lives while there is something to do.
+
+    Args:
+        failed: called, in the thread, with an exception that a job raised.
+    """
+
+    def __init__(self, failed: Callable[[Exception], None]) -> None:
+        self.closing = threading.Event()
+        self._failed, self._lock = failed, threading.Lock()
+        self._next: Callable[[], None] | None = None
+        self._thread: threading.Thread | None = None
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Run ``job`` after the one that is running; it replaces one that has not begun."""
+        with self._lock:
+            if self.closing.is_set():
+                return
+            self._next = job
+            release_pool()  # the caller's, which would slow the thread
+            if self._thread is None:
+                # Without a copy of the context, ipykernel 7.0 does not know in the thread which cell is running.
+                run = contextvars.copy_context().run
+                self._thread = threading.Thread(target=run, args=(self._work,), daemon=True, name="panel")
+                self._thread.start()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                job, self._next = self._next, None
+                if job is None or self.closing.is_set():
+                    self._thread = None
+                    return
+            try:
+                job()
+            except Exception as error:
+                self._failed(error)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is left to do; False if that took longer than ``timeout`` seconds."""
+        with self._lock:
+            thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def stop(self) -> None:
+        """Begin no further job, tell the running one to end, and wait for it."""
+        self.closing.set()
+        self.wait(CLOSE_SECONDS)
+
+
+def every_widget(root: ipywidgets.Widget) -> Iterable[ipywidgets.Widget]:
+    """A widget and all that belong to it, children first."""
+    for child in getattr(root, "children", ()):
+        yield from every_widget(child)
+    for name in ("style", "layout"):
+        part = getattr(root, name, None)
+        if isinstance(part, ipywidgets.Widget):
+            yield part
+    yield root
+
+
+def release(worker: Worker, root: ipywidgets.Widget) -> None:
+    """What closing a panel comes to. Knows nothing of the panel, so that it can run when the panel is gone."""
+    worker.stop()
+    widgets = list(every_widget(root))
+    root.children = ()  # the page takes away what is shown while that can still talk to the kernel
+    for widget in widgets:
+        widget.close()
+
+
+class Panel:
+    """A chart with controls; the last value of a notebook cell, or `display` it.
+
+    A live notebook shows the widget. The same output holds a PNG with alternative text, which is what remains on
+    GitHub, in nbviewer, on paper, and after `close`.
+
+    Args:
+        chart: what is drawn.
+        controls: rows of widgets above it.
+
+    Attributes:
+        widget: the panel as an `ipywidgets.VBox`.
+        error: traceback of the last exception, or None.
+        closing: set when the panel is being closed; long work should then end.
+    """
+
+    def __init__(self, chart: Chart, controls: Sequence[Sequence[ipywidgets.Widget]] = ()) -> None:
+        self.chart = chart
+        self.error: str | None = None
+        self._trouble = ipywidgets.HTML(layout={"display": "none"})
+        rows = [ipywidgets.HBox(list(row), layout={"flex_flow": "row wrap"}) for row in controls]
+        self.widget = ipywidgets.VBox([*rows, self._trouble, chart.widget])
+        self._lock = threading.RLock()
+        self._handle: DisplayHandle | None = None
+        self._worker = Worker(weak(self.fail))
+        self.closing = self._worker.closing
+        self._release = weakref.finalize(self, release, self._worker, self.widget)
+
+    def alt(self) -> str:
+        """What the chart shows now, in words."""
+        return "; ".join(content.title for content in self.chart.contents.values() if content.title)
+
+    def picture(self) -> Picture:
+        """What the panel shows now, as a static figure."""
+        return self.chart.picture(self.alt())
+
+    def on(self, control: ipywidgets.Widget, method: Callable[[], None]) -> None:
+        """Call a method of this panel when a button is clicked or the value of another control changes."""
+        call = weak(self._guarded)
+        name = method.__name__
+        if isinstance(control, ipywidgets.Button):
+            control.on_click(lambda _: call(name))
+        else:
+            control.observe(lambda _: call(name), names="value")
+
+    def _guarded(self, name: str) -> None:
+        with self._lock:
+            if self.closing.is_set():
+                return
+            self.fail(None)
+            try:
+                getattr(self, name)()
+            except Exception as error:
+                self.fail(error)
+
+    def fail(self, error: Exception | None) -> None:
+        """Show an exception in the panel, or, with None, show that there is none."""
+        if error is None:
+            if self.error:
+                self.error, self._trouble.layout.display = None, "none"
+            return
+        self.error = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        line = html.escape(f"{type(error).__name__}: {error}")
+        self._trouble.value = (
+            f'<div role="alert" style="{ALERT}"><b>{line}</b>'
+            f"<details><summary>where</summary><pre>{html.escape(self.error)}</pre></details></div>"
+        )
+        self._trouble.layout.display = ""
+
+    def background(self, method: Callable[[], None]) -> None:
+        """Run a method of this panel in the panel's thread."""
+        self._worker.submit(weak(method))
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the thread has nothing left to do; False if that took longer than ``timeout`` seconds."""
+        return self._worker.wait(timeout)
+
+    @property
+    def closed(self) -> bool:
+        return not self._release.alive
+
+    def close(self) -> None:
+        """End the thread and free the widgets; the static figure stays in the notebook. May be called twice."""
+        if self.closed:
+            return
+        self._release()
+        self._show_again()
+
+    def _show_again(self) -> None:
+        """Bring the static figure in the notebook up to date."""
+        if self._handle is not None:
+            data, metadata = self._repr_mimebundle_()
+            self._handle.update(data, metadata=metadata, raw=True)
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        data, metadata = self.picture()._repr_mimebundle_()
+        if not self.closed:
+            data[WIDGET_VIEW] = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
+        return data, metadata
+
+    def _ipython_display_(self, **_: Any) -> None:
+        data, metadata = self._repr_mimebundle_()
+        self._handle = display(data, metadata=metadata, raw=True, display_id=True)

@@ -1,0 +1,94 @@
+"""Accuracy on new tasks, with an interval that says what it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..core.method import Batch, Method
+from ..core.outer import Tasks, accuracy
+from .parallel import rank, share, total
+
+ProtocolName = Literal["tasks", "paper"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracies are fractions between 0 and 1.
+
+    Attributes:
+        mean: mean accuracy over all query images of all tasks.
+        ci95: half the width of the 95 % interval; ``protocol`` says over what.
+        per_task: (episodes,) float64 accuracy of each task, on the CPU.
+        protocol: "tasks": one model, 1.96 · std over tasks / √episodes. "paper": logits of several checkpoints
+            averaged, binomial interval over all query images, which ignores that images of a task belong together
+            and is therefore narrower.
+    """
+
+    mean: float
+    ci95: float
+    per_task: Tensor
+    protocol: ProtocolName
+
+    @classmethod
+    def over_tasks(cls, per_task: Tensor) -> Evaluation:
+        """Mean and interval over tasks, from the (episodes,) accuracy of each task."""
+        per_task = per_task.cpu().double()  # in this order: some devices have no float64
+        return cls(per_task.mean().item(), 1.96 * per_task.std().item() / math.sqrt(len(per_task)), per_task, "tasks")
+
+    def __str__(self) -> str:
+        over = f"{len(self.per_task)} tasks" if self.protocol == "tasks" else "query images, paper's protocol"
+        return f"{100 * self.mean:.1f} ± {100 * self.ci95:.1f} % (95 % interval over {over})"
+
+
+def evaluate(
+    method: Method | Sequence[Method],
+    tasks: Tasks,
+    episodes: int = 600,
+    protocol: ProtocolName = "tasks",
+    progress: bool = False,
+) -> Evaluation:
+    """Adapt to each of ``episodes`` tasks and count the query images that are then classified correctly.
+
+    The tasks are the first ones after the sampler's seed, so methods that are compared see the same tasks. No
+    meta-gradient is prepared; the caller may be inside ``torch.no_grad()``.
+
+    Args:
+        method: one method; for the paper's protocol a sequence of checkpoints of it (the paper: the five best).
+        tasks: where episodes come from.
+        episodes: how many.
+        protocol: which interval; see `Evaluation`.
+        progress: show a bar.
+
+    Raises:
+        ValueError: if ``episodes`` is below 2, or several methods are given without ``protocol="paper"``.
+        RuntimeError: inside ``torch.inference_mode()``, where no inner loop can run.
+    """
+    if protocol not in ("tasks", "paper"):
+        raise ValueError(f"protocol must be 'tasks' or 'paper', not {protocol!r}")
+    methods = [method] if isinstance(method, Method) else list(method)
+    if protocol == "tasks" and len(methods) != 1:
+        raise ValueError(f"{len(methods)} methods were given; averaging their logits needs protocol='paper'")
+    if episodes < 2:
+        raise ValueError(f"an interval over tasks needs at least 2 episodes, not {episodes}")
+    per_task = torch.zeros(episodes, dtype=torch.float64)
+    drawn = tqdm(tasks.episodes(episodes), "evaluating", episodes, disable=not progress or rank() > 0)
+    for number, (support, query) in share(enumerate(drawn)):
+        per_task[number] = accuracy(mean_logits(methods, support, query[0]), query[1]).item()
+    result = Evaluation.over_tasks(total(per_task))
+    if protocol == "tasks":
+        return result
+    images = episodes * len(next(tasks.episodes(1))[1][1])
+    return replace(result, ci95=1.96 * math.sqrt(result.mean * (1 - result.mean) / images), protocol="paper")
+
+
+@torch.no_grad()
+def mean_logits(methods: Sequence[Method], support: Batch, images: Tensor) -> Tensor:
+    """(n, ways) logits after adaptation, averaged over methods."""
+    return torch.stack([method.logits(method.adapt(support), images) for method in methods]).mean(0)

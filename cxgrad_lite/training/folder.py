@@ -1,0 +1,137 @@
+"""A folder that a run lives in: it can be killed at any moment and goes on from there."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import safetensors
+from safetensors.torch import load_file
+
+from .checkpoints import recipe_of, save_checkpoint, write_tensors
+from .parallel import rank
+from .state import Run, describe
+
+LAST, PREVIOUS = "last.run", "previous.run"
+
+
+class RunFolder:
+    """Keeps a run's state, its best checkpoints and its metrics in a folder.
+
+    ``last.run`` is the whole state, ``previous.run`` the one before: each is written under another name first and then
+    renamed, so a process that dies while writing leaves both. A state that cannot be written (a full disk) is reported
+    and training goes on. ``best-*.safetensors`` are the ``keep`` checkpoints with the highest validation accuracy, for
+    `evaluate(..., protocol="paper")`. ``metrics.jsonl`` has a line for every validation and every state.
+
+    Only the process with rank 0 writes.
+
+    Args:
+        folder: is made if it is not there.
+        minutes: between two states.
+        every: meta-iterations between two states; 0: only the minutes count.
+        keep: how many of the best checkpoints to keep.
+        resume: go on from the state in the folder, if there is one.
+        provenance: where the run comes from (recipe, command, …), written into every checkpoint.
+
+    Raises:
+        FileExistsError: if the folder holds a run and ``resume`` is false.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        minutes: float = 10.0,
+        every: int = 0,
+        keep: int = 5,
+        resume: bool = False,
+        provenance: dict[str, Any] | None = None,
+    ) -> None:
+        self.folder, self.seconds, self.every, self.keep, self.resume = Path(folder), 60 * minutes, every, keep, resume
+        self.provenance = provenance or {}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.saved_at = time.monotonic()
+        self.best: list[tuple[float, Path]] = []
+        if not resume and (self.folder / LAST).exists():
+            raise FileExistsError(f"{self.folder} holds a run already; resume it, or choose another folder")
+
+    def begin(self, run: Run, config: Any) -> None:
+        """Restore the newest whole state, if the run is to be resumed.
+
+        Raises:
+            ValueError: if the folder holds a run of another recipe or configuration.
+        """
+        self.header = {"recipe": recipe_of(run.method), "config": describe(config)}
+        if self.resume:
+            for name in (LAST, PREVIOUS):
+                if (self.folder / name).exists() and self._restore(run, self.folder / name):
+                    break
+        self._find_best()
+
+    def _restore(self, run: Run, path: Path) -> bool:
+        """Whether the state could be read; a damaged one is named in a warning."""
+        try:
+            with safetensors.safe_open(str(path), framework="pt") as stored:
+                header = json.loads(stored.metadata()["cxgrad_lite"])
+            tensors = load_file(str(path))
+        except (safetensors.SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            warnings.warn(f"{path} is damaged ({error}); the state before it is used", stacklevel=2)
+            return False
+        seconds = header.pop("seconds")
+        if header != json.loads(json.dumps(self.header)):
+            raise ValueError(f"{path} belongs to another run: stored {header}; asked for {self.header}")
+        run.restore(tensors, seconds)
+        return True
+
+    def _find_best(self) -> None:
+        found = sorted(self.folder.glob("best-*.safetensors"))
+        self.best = [(float(path.stem.split("-")[-1]), path) for path in found]
+
+    def after_iteration(self, run: Run, last: bool = False) -> None:
+        """Save the state if it is time."""
+        done = len(run.history.loss)
+        due = time.monotonic() - self.saved_at >= self.seconds or (self.every and done % self.every == 0)
+        if rank() == 0 and (due or last):
+            self.save(run)
+
+    def save(self, run: Run) -> None:
+        """Write the state now; a failure is a warning, for the run is worth more than its backup."""
+        self.saved_at = time.monotonic()
+        history = run.history
+        header = {**self.header, "seconds": history.seconds}
+        new, last = self.folder / "new.run", self.folder / LAST
+        try:
+            write_tensors(new, run.tensors(), header)
+            if last.exists():
+                os.replace(last, self.folder / PREVIOUS)
+            os.replace(new, last)
+            self._write_metrics(iteration=len(history.loss), loss=history.loss[-1], accuracy=history.accuracy[-1])
+        except OSError as error:
+            new.unlink(missing_ok=True)
+            warnings.warn(f"the state of the run could not be saved ({error}); training goes on", stacklevel=2)
+
+    def after_validation(self, run: Run) -> None:
+        """Keep the checkpoint if it is among the best."""
+        if rank() != 0:
+            return
+        done, result = run.history.validation[-1]
+        self._write_metrics(iteration=done, validation=result.mean, ci95=result.ci95)
+        path = self.folder / f"best-{done:07d}-{result.mean:.5f}.safetensors"
+        keep = sorted([*self.best, (round(result.mean, 5), path)], key=lambda pair: pair[0])[-self.keep :]
+        try:
+            if any(path == kept for _, kept in keep):
+                about = self.provenance | {"iteration": done, "validation": result.mean, "ci95": result.ci95}
+                save_checkpoint(path, run.method, **about)
+            for _, old in self.best:
+                if all(old != kept for _, kept in keep):
+                    old.unlink(missing_ok=True)
+            self.best = keep
+        except OSError as error:
+            warnings.warn(f"the checkpoint {path.name} could not be saved ({error}); training goes on", stacklevel=2)
+
+    def _write_metrics(self, **values: float) -> None:
+        with open(self.folder / "metrics.jsonl", "a") as metrics:
+            metrics.write(json.dumps(values) + "\n")

@@ -1,0 +1,1 @@
+"""Datasets by name, each a module with ``load``."""

@@ -1,0 +1,216 @@
+"""tieredImageNet: 608 classes of ImageNet whose splits come from different branches of WordNet: 351 / 97 / 160.
+
+M. Ren, E. Triantafillou, S. Ravi, J. Snell, K. Swersky, J. B. Tenenbaum, H. Larochelle and R. S. Zemel: Meta-learning
+for semi-supervised few-shot classification. ICLR 2018. Images: O. Russakovsky et al.: ImageNet large scale visual
+recognition challenge. IJCV 115 (2015), 211-252; ImageNet's terms allow non-commercial research and education only.
+
+Images are (3, 84, 84) uint8, 779,165 in all (16.5 GB converted), and classes differ in size. The download is that of
+learn2learn's record on Zenodo, about 12 GB; neither sizes nor checksums are published for it, and a warning says so.
+Its pickles are lists of PNG files and are read as a stream, one image at a time; they were made with OpenCV's bicubic
+``resize``. Images of other sizes are resized by the rule in `class_folders`. 58 classes are also miniImageNet's, and 13
+of the test classes here are train classes there.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ..files.archives import check_no_page
+from ..files.download import Source, fetch
+from ..files.pickles import load_plain, stream_list
+from ..images import ImageClasses
+from ..store.convert import NewSplit, open_or_convert
+from . import class_folders
+from .catalogue import terms
+from .class_folders import IncompleteDataset, check_classes, existing, from_files, read_image, write_classes
+
+SIDE = 84  # pixels
+IMAGES = {"train": 448_695, "val": 124_261, "test": 206_209}
+NAMES = ("class_names.txt", "synsets.txt")  # line by line the names and WordNet numbers of ImageNet's classes
+EXPECTED = "SPLIT_images_png.pkl and SPLIT_labels.pkl of the Zenodo record, or class folders named as n01530575"
+
+
+def load(split: str, path: str | Path | None = None) -> ImageClasses:
+    """One split of tieredImageNet: 351, 97 or 160 classes, named by WordNet number, in alphabetical order.
+
+    Conversion needs room for the converted images (9.5, 2.6 and 4.4 GB) beside the download, and little memory.
+
+    Args:
+        split: "train", "val" or "test".
+        path: where the data is, if it shall not be downloaded: a folder with ``{split}_images_png.pkl`` and
+            ``{split}_labels.pkl`` (names may begin with ``tiered-imagenet-``); class folders of images of any size,
+            such as ImageNet's own train folder; or an archive of either, which is unpacked for the time being.
+
+    Raises:
+        ValueError: if there is no such split, or the data at ``path`` is incomplete or damaged.
+        FileNotFoundError: if there is nothing at ``path``.
+        DownloadError: if the data cannot be downloaded.
+        StoreError: if the converted images cannot be written.
+    """
+    if split not in IMAGES:
+        raise ValueError(f"tiered_imagenet has no split {split!r}; it has {', '.join(IMAGES)}")
+    place = None if path is None else existing(path)
+    source = str(sources(split)[0].urls[0] if place is None else place)
+    provenance: dict[str, Any] = {"source": source, **terms("tiered_imagenet")}
+
+    def convert(new_split: NewSplit) -> None:
+        if place is None:
+            count = _from_download(split, new_split)
+        else:
+            count = _from_place(place, split, new_split)
+        provenance["complete"] = count == IMAGES[split]
+        if count != IMAGES[split]:
+            told = f"{place or source} is not the full tieredImageNet: {count:,} of {IMAGES[split]:,} images are there"
+            warnings.warn(f"{told} in {split}. Say so beside results.", IncompleteDataset, stacklevel=2)
+
+    rule, key = class_folders.rule(SIDE), _key_of(place, split)
+    return open_or_convert("tiered_imagenet", split, key, rule, class_list(split), convert, provenance)
+
+
+def sources(split: str) -> tuple[Source, Source]:
+    """The images and the labels of a split. No size and no checksum is published for them."""
+    return _source(f"{split}_images_png.pkl"), _source(f"{split}_labels.pkl")
+
+
+def _source(name: str) -> Source:
+    file = f"tiered-imagenet-{name}"
+    return Source(
+        file, tuple(f"https://zenodo.org/{word}/7978538/files/{file}?download=1" for word in ("record", "records"))
+    )
+
+
+def class_list(split: str) -> tuple[str, ...]:
+    """The classes of a split, in alphabetical order."""
+    return class_folders.class_list("tiered_imagenet", split)
+
+
+def wordnet_numbers(names: Sequence[str], split: str, others: Iterable[tuple[str, str]] = ()) -> list[str]:
+    """The WordNet number of each class name, which may be that number, ImageNet's list of synonyms, or its first one.
+
+    Args:
+        names: of the classes.
+        split: whose classes they are.
+        others: further names that are known, as (name, WordNet number).
+
+    Raises:
+        ValueError: if the names are not those of the split's classes, each one once.
+    """
+    known = {number: {number} for number in class_list(split)}
+    table = Path(__file__).with_name("splits") / "tiered_imagenet_categories.csv"
+    with open(table, encoding="utf-8", newline="") as file:
+        rows = [(row["wordnet_name"], row["wnid"]) for row in csv.DictReader(file)]
+    for synonyms, number in [*rows, *others]:
+        if number in class_list(split):
+            for name in (synonyms.lower(), synonyms.lower().split(",")[0]):
+                known.setdefault(name, set()).add(number)
+    found = [sorted(known.get(name.replace("_", " ").lower(), ())) for name in names]
+    unclear = [name for name, numbers in zip(names, found) if len(numbers) != 1]
+    numbers = [numbers[0] for numbers in found if len(numbers) == 1]
+    if unclear or sorted(numbers) != list(class_list(split)):
+        told = f"the first unknown one is {unclear[0]!r}" if unclear else "one is missing or there twice"
+        raise ValueError(f"{len(names)} class names are not the {len(class_list(split))} of {split}: {told}")
+    return numbers
+
+
+def _pickles(folder: Path, split: str) -> tuple[Path, Path] | None:
+    """Labels and images in a folder or just below it."""
+    for start in ("", "tiered-imagenet-", "*/", "*/tiered-imagenet-"):
+        for images in sorted(folder.glob(f"{start}{split}_images_png.pkl")):
+            labels = images.with_name(images.name.replace("_images_png", "_labels"))
+            if not labels.is_file():
+                raise ValueError(f"{labels} is missing beside {images.name}")
+            return labels, images
+    return None
+
+
+def _key_of(place: Path | None, split: str) -> str:
+    if place is None:  # of files without a published checksum, the address is all that is known beforehand
+        return hashlib.sha256(str(sources(split)).encode()).hexdigest()
+    if not place.is_dir():
+        return class_folders.key_of(place)
+    pickles = _pickles(place, split)
+    groups = {"": pickles} if pickles else class_folders.find_classes(place, class_list(split))
+    return class_folders.key_of(place, groups)
+
+
+def _from_place(place: Path, split: str, new_split: NewSplit) -> int:
+    """How many images were written."""
+    classes = class_list(split)
+
+    def wanted(name: PurePosixPath) -> bool:
+        pickles = (f"{split}_images_png.pkl", f"{split}_labels.pkl", *NAMES)
+        return name.name.endswith(pickles) or bool(set(name.parts) & set(classes))
+
+    with class_folders.as_folder(place, wanted) as folder:
+        if pickles := _pickles(folder, split):
+            return _from_pickles(*pickles, split, new_split)
+        groups = class_folders.find_classes(folder, classes)
+        check_classes(groups, classes, place, EXPECTED)
+        write_classes(from_files(groups, SIDE), new_split, SIDE, f"converting tiered_imagenet {split}")
+        return sum(len(files) for files in groups.values())
+
+
+def _from_download(split: str, new_split: NewSplit) -> int:
+    images, labels = sources(split)
+    try:
+        _read_labels(fetch(labels), split)
+    except ValueError:  # perhaps for its class names, which these two small files explain
+        for name in NAMES:
+            fetch(_source(name))
+        _read_labels(fetch(labels), split)
+    try:
+        return _from_pickles(fetch(labels), fetch(images), split, new_split)
+    except ValueError as error:
+        told = "no checksum is published, so the download may be at fault: remove the file to have it downloaded anew"
+        raise ValueError(f"{error} ({told})") from error
+
+
+def _from_pickles(labels: Path, images: Path, split: str, new_split: NewSplit) -> int:
+    """How many images were written; each one is read, decoded and written before the next."""
+    numbers = _read_labels(labels, split)  # (N,) int64, positions in class_list
+    counts = np.bincount(numbers, minlength=len(class_list(split))).tolist()
+    check_no_page(images)
+    index = -1
+    with new_split(class_list(split), counts, (3, SIDE, SIDE)) as writer, open(images, "rb") as file:
+        items = stream_list(file)
+        for index, item in enumerate(tqdm(items, f"converting tiered_imagenet {split}", len(numbers), unit=" images")):
+            data = item.tobytes() if isinstance(item, np.ndarray) and item.dtype == np.uint8 else item
+            if index == len(numbers) or not isinstance(data, bytes):
+                raise ValueError(f"{images}: item {index:,} is no PNG file, or there are more images than labels")
+            writer.put(int(numbers[index]), read_image(data, SIDE, where=f"{images}: image {index:,}"))
+        if index + 1 != len(numbers):
+            raise ValueError(f"{images} holds {index + 1:,} images, and {labels.name} has {len(numbers):,} labels")
+    return len(numbers)
+
+
+def _read_labels(file: Path, split: str) -> Any:
+    check_no_page(file)
+    try:
+        with open(file, "rb") as stream:
+            data = load_plain(stream)
+        specific = np.asarray(data["label_specific"])
+        numbers = wordnet_numbers(
+            [str(name).strip() for name in data["label_specific_str"]], split, _names_beside(file)
+        )
+        if specific.ndim != 1 or specific.dtype.kind not in "iu" or set(specific.tolist()) != set(range(len(numbers))):
+            raise ValueError(f"its labels are not one number from 0 to {len(numbers) - 1} per image")
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} does not hold the labels of tieredImageNet: {error}") from error
+    return np.array([class_list(split).index(number) for number in numbers])[specific]
+
+
+def _names_beside(labels: Path) -> list[tuple[str, str]]:
+    start = "tiered-imagenet-" if labels.name.startswith("tiered-imagenet-") else ""
+    names, numbers = (labels.with_name(start + name) for name in NAMES)
+    if not (names.is_file() and numbers.is_file()):
+        return []
+    lines = [file.read_text(encoding="utf-8").splitlines() for file in (names, numbers)]
+    return [(name.strip(), number.strip()) for name, number in zip(*lines)]

@@ -1,0 +1,1 @@
+"""Downloads, archives and pickles, read with care."""

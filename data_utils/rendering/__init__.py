@@ -1,0 +1,1 @@
+"""Makes ``datasets/glyphs.npz``; nothing imports it."""

@@ -1,0 +1,1 @@
+"""Converted splits in the cache folder."""

@@ -1,0 +1,77 @@
+"""Fused blocks compute what `Block` does, with all derivatives that a meta-gradient needs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.autograd import gradcheck, gradgradcheck
+
+from cxgrad_lite import METHODS, Conv4, Method
+from cxgrad_lite.core.nets import Block
+from cxgrad_lite.recipes.recipe import has_inner_rate
+from cxgrad_lite.training.engines import add_gradients
+from cxgrad_lite.training.fused import convolve, fits, fused_blocks, norm_then_pool
+from data_utils import TaskSampler
+
+
+def make(name: str) -> Method:
+    torch.manual_seed(0)
+    options = {"inner_lr": 0.05, "inner_steps": 2} if has_inner_rate(name) else {}
+    method = METHODS[name](Conv4(1, 16, 3, width=6, poolings=2 if name == "RelationNet" else 4), **options).double()
+    for parameter_name, parameter in method.named_parameters():
+        if parameter_name.endswith("norm.weight"):
+            torch.nn.init.normal_(parameter)  # gains of both signs
+    return method
+
+
+def meta_gradient(name: str, tasks: TaskSampler, fused: bool) -> torch.Tensor:
+    method = make(name)
+    doubled = [tuple((images.double(), labels) for images, labels in episode) for episode in tasks.episodes(2)]
+    with fused_blocks(method, fused):
+        found = add_gradients(method, doubled)  # type: ignore[arg-type]
+    grads = [p.grad.flatten() for p in method.parameters() if p.grad is not None]
+    return torch.cat([found.flatten(), *grads])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_the_same_meta_gradient(name: str, tasks: TaskSampler) -> None:
+    usual, fused = (meta_gradient(name, tasks, on) for on in (False, True))
+    torch.testing.assert_close(fused, usual, rtol=1e-9, atol=1e-11)
+    assert not torch.equal(fused, usual), "or the fused blocks were not used"
+
+
+@given(st.integers(1, 3), st.integers(2, 7), st.integers(2, 7), st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_normalise_and_pool_is_pool_and_normalise(images: int, height: int, width: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(images, 3, height, width, generator=generator, dtype=torch.float64)
+    gain, bias = torch.rand(3, generator=generator).double(), torch.randn(3, generator=generator).double()
+    expected = torch.nn.functional.batch_norm(x, None, None, gain, bias, training=True, eps=1e-5)
+    expected = torch.nn.functional.max_pool2d(expected, 2)
+    torch.testing.assert_close(norm_then_pool(x, gain, bias, 1e-5), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_derivatives_agree_with_finite_differences() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 2, 5, 4, dtype=torch.float64, requires_grad=True)
+    gain, bias = (torch.rand(2, dtype=torch.float64).requires_grad_() for _ in range(2))
+    kernel = torch.randn(3, 2, 3, 3, dtype=torch.float64, requires_grad=True)
+    for function, inputs in ((lambda *t: norm_then_pool(*t, 1e-3), (x, gain, bias)), (convolve, (x, kernel))):
+        assert gradcheck(function, inputs)  # type: ignore[no-untyped-call]
+        assert gradgradcheck(function, inputs)  # type: ignore[no-untyped-call]
+
+
+def test_only_blocks_that_fit_are_fused_and_all_are_put_back() -> None:
+    nets = {"poolings": 2, "norm": "group", "conv_bias": True}
+    assert sum(fits(block) for block in Conv4(1, 16, 3, width=8).blocks if isinstance(block, Block)) == 4
+    for option, value in nets.items():
+        net = Conv4(1, 16, 3, width=8, **{option: value})  # type: ignore[arg-type]
+        fitting = [fits(block) for block in net.blocks if isinstance(block, Block)]
+        assert fitting == [option == "poolings"] * 2 + [False] * 2
+    method = make("MAML")
+    with pytest.raises(KeyError), fused_blocks(method):
+        assert all("forward" in block.__dict__ for block in method.net.blocks)
+        raise KeyError
+    assert not any("forward" in block.__dict__ for block in method.net.blocks)
