@@ -15,7 +15,7 @@ from ..core.maml import MAML
 from ..core.method import Batch, Method
 from ..core.methods import METHODS
 from ..core.outer import Tasks
-from ..plots.figures import Picture, axes, colour
+from ..plots.style import Picture, axes, colour
 from ..recipes.course import best_zoo_recipe
 from ..recipes.recipe import Recipe, pretrained
 from ..training.loop import meta_gradient

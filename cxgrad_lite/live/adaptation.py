@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import ipywidgets
 import torch
-from torch import Tensor
 
 from ..core.maml import MAML
 from ..core.outer import Episode, accuracy
-from ..plots.figures import LAYER_COLOURS, RIGHT, WRONG
-from ..plots.representations import class_style, limits
+from ..plots.marks import GREY
+from ..plots.representations import class_points, class_trails, limits
+from ..plots.style import LAYER_COLOURS, RIGHT, WRONG
 from ..probes import LAST_BLOCK, LAYERS, Projection, block_outputs, class_separation, layer_norms, project, states
 from .charts import Backend
 from .panel import Bars, Chart, Images, Line, Pane, Panel, Points
-
-GAP: Any = None  # lifts the pen within a line; nan would do so too, but cannot be sent to a browser
-
-
-def class_points(points: Tensor, labels: Tensor, hover: list[str], size: float = 8) -> list[Points]:
-    """(n, 2) points as one mark per class, in the class's colour and shape."""
-    marks = []
-    for c in range(int(labels.max()) + 1):
-        colour, symbol = class_style(c)
-        rows = (labels == c).nonzero().flatten().tolist()
-        x, y = points[rows].T.tolist()
-        marks.append(Points(x, y, f"class {c}", colour, symbol, size, [hover[i] for i in rows]))
-    return marks
-
-
-def class_trails(points: Tensor, labels: Tensor) -> list[Line]:
-    """The way of each image so far, from (steps, n, 2) points: one line per class, with gaps between images."""
-    marks = []
-    for c in range(int(labels.max()) + 1):
-        ways = points[:, labels == c].permute(2, 1, 0).tolist()  # (2, m, steps)
-        x, y = ([value for way in axis for value in (*way, GAP)] for axis in ways)
-        marks.append(Line(x, y, colour=class_style(c)[0] + "55"))
-    return marks
 
 
 class AdaptationPanel(Panel):
@@ -117,9 +92,9 @@ class AdaptationPanel(Panel):
         for_support, for_query = ((100 * a).tolist() for a in (self.support_accuracy, self.query_accuracy))
         self.chart.set(
             "accuracy",
-            Line(steps, for_support, "support", "#7F7F7F", dashed=True),
+            Line(steps, for_support, "support", GREY, dashed=True),
             Line(steps, for_query, "query", "#000000"),
-            Points([k, k], [for_support[k], for_query[k]], "", ["#7F7F7F", "#000000"], size=10),
+            Points([k, k], [for_support[k], for_query[k]], "", [GREY, "#000000"], size=10),
         )
         hover = [f"image {i}: class {t}, taken for {p}" for i, (t, p) in enumerate(zip(self.labels, self.predicted[k]))]
         self.chart.set(

@@ -20,8 +20,8 @@ from typing import Any, Literal, Protocol
 import ipywidgets
 
 from ..plots.draw import figure_of
-from ..plots.figures import Picture
 from ..plots.marks import Content, Grid, Mark, Pane, Plotted
+from ..plots.style import Picture
 
 Backend = Literal["plotly", "png"]
 

@@ -6,7 +6,8 @@ import time
 
 from IPython.display import DisplayHandle, display
 
-from ..plots.figures import Picture, training_curves
+from ..plots.figures import training_curves
+from ..plots.style import Picture
 from ..training.loop import History
 
 

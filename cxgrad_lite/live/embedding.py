@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..core.maml import MAML
 from ..core.outer import Episode, Tasks
-from ..plots.representations import class_style, interval, limits, method_colours, told
+from ..plots.representations import class_points, in_words, interval, limits
+from ..plots.style import class_style, method_colours
 from ..probes import LAST_BLOCK, Projection, block_outputs, cka_before_after, class_separation, project, states
-from .adaptation import class_points
 from .charts import Backend
 from .panel import Bars, Chart, Images, Line, Pane, Panel, Points, weak
 
@@ -174,7 +174,7 @@ class CKAPanel(Panel):
     def alt(self) -> str:
         return (
             "Similarity (linear CKA) of each layer's output before and after adaptation, mean and 95 % interval over "
-            f"{self.tasks.value} tasks. {told(self.seen())}."
+            f"{self.tasks.value} tasks. {in_words(self.seen())}."
         )
 
 

@@ -58,7 +58,7 @@ def bars_trace(mark: Bars) -> dict[str, Any]:
         "x": list(mark.labels),
         "y": list(mark.values),
         "marker": {"color": list(mark.colours)},
-        "text": [format(v, mark.fmt) for v in mark.values] if mark.fmt else None,
+        "text": mark.texts or None,
         "textposition": "outside",
         "textangle": 0,
         "cliponaxis": False,

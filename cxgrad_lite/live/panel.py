@@ -32,8 +32,8 @@ from typing import Any
 import ipywidgets
 from IPython.display import DisplayHandle, display
 
-from ..plots.figures import Picture
 from ..plots.marks import Bars, Images, Line, Pane, Points
+from ..plots.style import Picture
 from ..training.threads import release_pool
 from .charts import Chart
 

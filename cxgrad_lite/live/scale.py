@@ -14,8 +14,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from ..core.nets import Conv4, make_norm
-from ..plots.figures import LAYER_COLOURS
 from ..plots.marks import GREY
+from ..plots.style import LAYER_COLOURS
 from ..probes import LAYERS, layer_of
 from .charts import Backend
 from .panel import Bars, Chart, Line, Pane, Panel, Points

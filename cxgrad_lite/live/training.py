@@ -10,8 +10,8 @@ from typing import Any
 import ipywidgets
 
 from ..core.outer import Tasks
-from ..plots.figures import LAYER_COLOURS, RIGHT, colour
 from ..plots.marks import GREY
+from ..plots.style import LAYER_COLOURS, RIGHT, colour
 from ..probes import LAYERS
 from ..training.loop import History, TrainConfig
 from .charts import Backend

@@ -1,12 +1,7 @@
 """Static figures in one visual language."""
 
 from .figures import (
-    LAYER_COLOURS,
-    METHOD_COLOURS,
-    Picture,
     accuracy_bars,
-    axes,
-    colour,
     norms_by_layer,
     show_episode,
     show_image,
@@ -14,14 +9,13 @@ from .figures import (
     training_curves,
 )
 from .representations import (
-    CLASS_COLOURS,
     before_after,
     cka_by_layer,
-    class_style,
     draw_paths,
     interval,
     limits,
 )
+from .style import CLASS_COLOURS, LAYER_COLOURS, METHOD_COLOURS, Picture, axes, class_style, colour
 
 __all__ = [
     "CLASS_COLOURS",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,8 +63,8 @@ def draw_bars(ax: Axes, marks: list[Bars]) -> None:
         x = np.arange(len(mark.labels)) + (i - (len(marks) - 1) / 2) * width
         errors: dict[str, Any] = {"yerr": list(mark.errors), "capsize": 3} if mark.errors else {}
         drawn = ax.bar(x, mark.values, 0.92 * width, color=list(mark.colours), label=mark.label, **errors)
-        if mark.fmt:
-            ax.bar_label(drawn, [format(v, mark.fmt) for v in mark.values], fontsize=8)
+        if mark.texts:
+            ax.bar_label(drawn, mark.texts, fontsize=8)
     ax.set_xticks(range(len(marks[0].labels)), list(marks[0].labels), fontsize=8)
 
 
@@ -75,7 +75,7 @@ def draw_images(ax: Axes, mark: Images) -> None:
         ax.text(x, y, caption, ha="center", va="center", fontsize=8)
 
 
-def draw_marks(ax: Axes, marks: tuple[Mark, ...]) -> None:
+def draw_marks(ax: Axes, marks: Sequence[Mark]) -> None:
     for mark in marks:
         if isinstance(mark, Line):
             draw_line(ax, mark)

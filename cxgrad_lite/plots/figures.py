@@ -1,76 +1,19 @@
-"""Static figures in one visual language: layers, methods and classes keep their colours everywhere."""
+"""Static figures of tasks, training and accuracies."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..core.method import Batch
 from ..probes import LAYERS
-
-# Okabe and Ito's colours, which people with any common colour vision can tell apart.
-METHOD_COLOURS = {  # the first that a label begins with
-    "MAMLPlusPlus": "#56B4E9",  # with learned rates
-    "MetaSGD": "#56B4E9",
-    "MAML": "#0072B2",
-    "CxGrad": "#D55E00",
-    "ANIL": "#009E73",
-    "BOIL": "#CC79A7",
-    **dict.fromkeys(("CAVIA", "L2F", "ALFA", "ModGrad"), "#E69F00"),  # conditioned on the task
-    **dict.fromkeys(("MatchingNet", "ProtoNet", "RelationNet", "nearest pixels"), "#7F7F7F"),  # they compare
-}
-# Blocks grow darker with depth.
-LAYER_COLOURS = dict(zip(LAYERS, ["#CBC9E2", "#9E9AC8", "#756BB1", "#3F007D", "#E69F00"]))
-RIGHT, WRONG = "#009E73", "#D55E00"
-DPI = 110
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure with its alternative text; shown as the last value of a notebook cell."""
-
-    figure: Figure
-    alt: str
-
-    def png(self) -> bytes:
-        buffer = io.BytesIO()
-        self.figure.savefig(buffer, dpi=DPI, bbox_inches="tight", facecolor="white")
-        return buffer.getvalue()
-
-    def save(self, path: str | Path) -> None:
-        Path(path).write_bytes(self.png())
-
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        return {"image/png": self.png(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
-
-
-def colour(label: str) -> str | None:
-    """The colour of a method; labels may say more, such as 'MAML, α = 0.3'."""
-    return next((c for name, c in METHOD_COLOURS.items() if label.startswith(name)), None)
-
-
-def axes(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure that knows nothing of pyplot, so that it can be drawn in any thread."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    row = [figure.add_subplot(1, columns, i + 1) for i in range(columns)]
-    for ax in row:
-        ax.spines[["top", "right"]].set_visible(False)
-    return figure, row
-
-
-def halves(figure: Figure, ratios: Sequence[float] = (1, 1)) -> tuple[SubFigure, SubFigure]:
-    """Two parts side by side."""
-    left, right = np.atleast_1d(np.asarray(figure.subfigures(1, 2, width_ratios=ratios)))
-    return left, right
+from .draw import draw_bars, draw_line
+from .marks import GREY, Bars, Line, short
+from .style import LAYER_COLOURS, RIGHT, WRONG, Picture, axes, colour, halves
 
 
 def show_image(ax: Axes, image: Tensor, frame: str | None = None) -> None:
@@ -140,12 +83,6 @@ def show_predictions(query: Batch, before: Tensor, after: Tensor, per_class: int
     )
 
 
-def curve(ax: Axes, values: Sequence[float], label: str, step: int = 1, dashed: bool = False) -> None:
-    """A curve over meta-iterations, ``step`` of them from point to point."""
-    x = [step * (i + 1) for i in range(len(values))]
-    ax.plot(x, values, color=colour(label), label=label, linewidth=1.8, linestyle="--" if dashed else "-")
-
-
 def smooth(values: Sequence[float], window: int) -> list[float]:
     """Running mean over at most ``window`` values up to each one."""
     return [sum(values[max(0, i - window + 1) : i + 1]) / min(window, i + 1) for i in range(len(values))]
@@ -159,14 +96,15 @@ def training_curves(runs: Mapping[str, Mapping[str, Sequence[float]]], step: int
         step: meta-iterations between two values.
         window: running mean over this many values.
     """
-    figure, (loss, right) = axes(9, 3, 2)
-    used: set[str | None] = set()
+    figure, (left, right) = axes(9, 3, 2)
+    tints: list[str] = []
     for label, run in runs.items():
-        dashed = colour(label) in used
-        used.add(colour(label))
-        curve(loss, smooth(run["loss"], window), label, step, dashed)
-        curve(right, [100 * a for a in smooth(run["accuracy"], window)], label, step, dashed)
-    loss.set(xlabel="meta-iterations", ylabel="query loss", ylim=(0, None))
+        tint = colour(label) or GREY
+        for ax, key, unit in ((left, "loss", 1), (right, "accuracy", 100)):
+            values = [unit * value for value in smooth(run[key], window)]
+            draw_line(ax, Line([step * (i + 1) for i in range(len(values))], values, label, tint, dashed=tint in tints))
+        tints.append(tint)
+    left.set(xlabel="meta-iterations", ylabel="query loss", ylim=(0, None))
     right.set(xlabel="meta-iterations", ylabel="query accuracy, %", ylim=(None, 100))
     right.legend(frameon=False, fontsize=9)
     ends = {label: smooth(run["accuracy"], window)[-1] for label, run in runs.items() if run["accuracy"]}
@@ -174,21 +112,17 @@ def training_curves(runs: Mapping[str, Mapping[str, Sequence[float]]], step: int
     return Picture(figure, f"Query loss and accuracy over meta-iterations; accuracy: {last}.")
 
 
-def short(value: float) -> str:
-    """1.9 and 0.019, but 190 instead of 1.9e+02."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
-
-
 def norms_by_layer(norms: Mapping[str, Mapping[str, float]], what: str = "gradient norm", log: bool = False) -> Picture:
     """Bars: one group per method, one bar per layer (as Figure 2 of the CxGrad paper); on a log axis zero has none."""
     figure, (ax,) = axes(1.6 + 2.4 * len(norms), 3)
-    for group, by_layer in enumerate(norms.values()):
-        for i, layer in enumerate(LAYERS):
-            bar = ax.bar(group + (i - 2) * 0.16, by_layer[layer], 0.14, color=LAYER_COLOURS[layer])
-            ax.bar_label(bar, fmt=short, fontsize=8)
-            if group == 0:
-                bar.set_label(layer)
-    ax.set_xticks(range(len(norms)), list(norms))
+    groups = list(norms)
+    draw_bars(
+        ax,
+        [
+            Bars(groups, [norms[group][layer] for group in groups], [LAYER_COLOURS[layer]] * len(groups), layer)
+            for layer in LAYERS
+        ],
+    )
     ax.set(ylabel=what)
     if log:
         drawn = [norm for by_layer in norms.values() for norm in by_layer.values() if norm > 0] or [1.0]
@@ -207,7 +141,7 @@ def accuracy_bars(results: Mapping[str, tuple[float, float]], chance: float) -> 
     """
     figure, (ax,) = axes(7, 0.6 + 0.42 * len(results))
     for row, (label, (mean, ci95)) in enumerate(results.items()):
-        ax.barh(row, 100 * mean, xerr=100 * ci95, color=colour(label) or "#7F7F7F", height=0.65, capsize=3)
+        ax.barh(row, 100 * mean, xerr=100 * ci95, color=colour(label) or GREY, height=0.65, capsize=3)
         ax.text(100 * (mean + ci95) + 1, row, f"{100 * mean:.1f} ± {100 * ci95:.1f}", va="center", fontsize=9)
     ax.axvline(100 * chance, color="black", linestyle=":", linewidth=1)
     ax.text(100 * chance, 1.01, "chance", fontsize=8, ha="center", va="bottom", transform=ax.get_xaxis_transform())

@@ -14,6 +14,11 @@ Limits = tuple[float | None, float | None]
 GREY = "#7F7F7F"
 
 
+def short(value: float) -> str:
+    """1.9 and 0.019, but 190 instead of 1.9e+02."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
+
+
 @dataclass(frozen=True)
 class Line:
     """A line through (x, y). A gap is None: NaN is no JSON, and the browser would not get it."""
@@ -35,7 +40,14 @@ class Bars:
     colours: Sequence[str]
     label: str = ""
     errors: Sequence[float] = ()
-    fmt: str = ".2g"  # of the number above each bar; "" for none
+    fmt: str | None = None  # of the number above each bar: as `short` writes it; "" for none
+
+    @property
+    def texts(self) -> list[str]:
+        """What stands above each bar; nothing if there are to be no numbers."""
+        if self.fmt is None:
+            return [short(value) for value in self.values]
+        return [format(value, self.fmt) for value in self.values] if self.fmt else []
 
 
 @dataclass(frozen=True)

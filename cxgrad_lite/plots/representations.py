@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..training.evaluation import Evaluation
-from .figures import Picture, axes, colour
-from .marks import Symbol
-
-# Paul Tol's bright scheme: safe for any common colour vision, and none of it is a method's or a layer's colour.
-CLASS_COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB")
-CLASS_SYMBOLS: tuple[Symbol, ...] = ("circle", "square", "triangle-up", "diamond", "cross", "x", "star")
-MARKERS = dict(zip(CLASS_SYMBOLS, "os^DPX*"))  # what matplotlib calls them
-
-
-def class_style(c: int) -> tuple[str, Symbol]:
-    """Colour and shape of class ``c``, the same in all figures; different for up to 49 classes."""
-    turn, i = divmod(c, len(CLASS_COLOURS))
-    return CLASS_COLOURS[i], CLASS_SYMBOLS[(i + turn) % len(CLASS_SYMBOLS)]
-
-
-def method_colours(labels: Iterable[str]) -> list[str]:
-    """A colour per label: the method's, paler where a label before it has the same; grey for unknown methods."""
-    bases = [colour(label) or "#7F7F7F" for label in labels]
-    strengths = [0.5 ** bases[:i].count(base) for i, base in enumerate(bases)]
-    return [to_hex(blend(base, strength)) for base, strength in zip(bases, strengths)]
-
-
-def blend(base: str, strength: float) -> tuple[float, float, float]:
-    """A colour mixed with white."""
-    red, green, blue = (1 - strength * (1 - part) for part in to_rgb(base))
-    return red, green, blue
+from .draw import draw_bars, draw_marks
+from .marks import Bars, Line, Points
+from .style import Picture, axes, class_style, colour, method_colours
 
 
 def interval(values: Tensor) -> tuple[float, float]:
@@ -58,22 +34,21 @@ def cka_by_layer(results: Mapping[str, Mapping[str, Tensor]]) -> Picture:
         results: label → layer → (tasks,) values, as from `probes.cka_before_after`. A label that repeats a method's
             colour is drawn paler.
     """
-    layers = list(dict.fromkeys(layer for by_layer in results.values() for layer in by_layer))
+    layers = list(next(iter(results.values())))
     figure, (ax,) = axes(2.2 + 1.15 * len(layers), 3.2)
-    width = 0.8 / len(results)
-    for i, ((label, by_layer), fill) in enumerate(zip(results.items(), method_colours(results))):
-        means, errors = zip(*map(interval, by_layer.values()))
-        x = [layers.index(layer) + (i - (len(results) - 1) / 2) * width for layer in by_layer]
-        ax.bar(x, means, 0.92 * width, yerr=errors, capsize=3, label=label, color=fill)
-    ax.set_xticks(range(len(layers)), layers)
+    bars = []
+    for (label, by_layer), tint in zip(results.items(), method_colours(results)):
+        means, errors = zip(*(interval(by_layer[layer]) for layer in layers))
+        bars.append(Bars(layers, means, [tint] * len(layers), label, errors, fmt=""))
+    draw_bars(ax, bars)
     ax.set(ylabel="CKA, before and after", ylim=(0, 1.05))
     ax.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
     return Picture(
-        figure, f"Similarity (linear CKA) of each layer's output before and after adaptation. {told(results)}."
+        figure, f"Similarity (linear CKA) of each layer's output before and after adaptation. {in_words(results)}."
     )
 
 
-def told(results: Mapping[str, Mapping[str, Tensor]]) -> str:
+def in_words(results: Mapping[str, Mapping[str, Tensor]]) -> str:
     """The numbers of a `cka_by_layer` in words, for those who cannot see the bars."""
 
     def one(layer: str, values: Tensor) -> str:
@@ -83,21 +58,25 @@ def told(results: Mapping[str, Mapping[str, Tensor]]) -> str:
     return "; ".join(f"{name}: " + ", ".join(one(*item) for item in by.items()) for name, by in results.items())
 
 
-def scatter(ax: Axes, points: Tensor, labels: Tensor) -> None:
-    """(n, 2) points in the colour and shape of their class."""
+def class_points(points: Tensor, labels: Tensor, hover: Sequence[str] = (), size: float = 8) -> list[Points]:
+    """(n, 2) points as one mark per class, in the class's colour and shape."""
+    marks = []
     for c in labels.unique().tolist():
-        class_colour, symbol = class_style(c)
-        own = points[labels == c].numpy()
-        ax.scatter(
-            own[:, 0],
-            own[:, 1],
-            s=26,
-            c=class_colour,
-            marker=MARKERS[symbol],
-            edgecolors="white",
-            linewidths=0.5,
-            label=f"class {c}",
-        )
+        tint, symbol = class_style(c)
+        rows = (labels == c).nonzero().flatten().tolist()
+        x, y = points[rows].T.tolist()
+        marks.append(Points(x, y, f"class {c}", tint, symbol, size, [hover[i] for i in rows] if hover else ()))
+    return marks
+
+
+def class_trails(points: Tensor, labels: Tensor) -> list[Line]:
+    """The way of each image so far, from (steps, n, 2) points: one line per class, with gaps between images."""
+    marks = []
+    for c in labels.unique().tolist():
+        ways = points[:, labels == c].permute(2, 1, 0).tolist()  # (2, m, steps)
+        x, y = ([value for way in axis for value in (*way, None)] for axis in ways)  # None lifts the pen
+        marks.append(Line(x, y, colour=class_style(c)[0] + "55"))
+    return marks
 
 
 def limits(points: Tensor) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -137,7 +116,7 @@ def before_after(
         shares = [] if separation is None else [separation[label][i].item() for i in (0, -1)]
         for ax, when, i in zip(row, ("before", "after"), (0, -1)):
             empty(ax, steps[[0, -1]])
-            scatter(ax, steps[i], labels)
+            draw_marks(ax, class_points(steps[i], labels))
             share = f": {shares[i]:.0%} between classes" if shares else ""
             ax.set_title(f"{when} adaptation{share}", fontsize=9)
         row[0].set_ylabel(label, fontsize=10, color=colour(label) or "black")
@@ -170,7 +149,4 @@ def paths(points: Tensor, labels: Tensor) -> Picture:
 def draw_paths(ax: Axes, points: Tensor, labels: Tensor) -> None:
     """(steps + 1, n, 2) points: a line for each image, and where it is at the end."""
     empty(ax, points)
-    for c in labels.unique().tolist():
-        ways = points[:, labels == c].numpy()  # (steps + 1, m, 2)
-        ax.plot(ways[..., 0], ways[..., 1], color=class_style(c)[0], linewidth=0.8, alpha=0.6)
-    scatter(ax, points[-1], labels)
+    draw_marks(ax, [*class_trails(points, labels), *class_points(points[-1], labels)])

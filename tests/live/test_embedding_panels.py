@@ -13,9 +13,9 @@ from cxgrad_lite import MAML, Conv4, CxGrad, ProtoNet, probes
 from cxgrad_lite.core.outer import Episode
 from cxgrad_lite.live.adaptation import watch_adaptation
 from cxgrad_lite.live.embedding import compare_cka, compare_embeddings
-from cxgrad_lite.plots.figures import RIGHT, WRONG
 from cxgrad_lite.plots.marks import Images
-from cxgrad_lite.plots.representations import class_style, interval
+from cxgrad_lite.plots.representations import interval
+from cxgrad_lite.plots.style import RIGHT, WRONG, class_style
 from data_utils import TaskSampler
 
 BACKENDS = ["plotly", "png"]

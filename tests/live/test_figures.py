@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cxgrad_lite import ANIL, MAML, Conv4, CxGrad, TrainConfig, meta_train
+from cxgrad_lite import ANIL, MAML, Conv4, CxGrad, TrainConfig, meta_train, plots
 from cxgrad_lite.live import curves as live
-from cxgrad_lite.plots import figures as plots
-from cxgrad_lite.plots.figures import Picture
+from cxgrad_lite.plots import figures
+from cxgrad_lite.plots.style import Picture
 from cxgrad_lite.probes import LAYERS, layer_norms, layer_of, mean_layer_norms
 from data_utils import TaskSampler
 
@@ -93,8 +93,8 @@ def test_layers_without_a_norm_have_no_bar_on_a_log_axis(tmp_path: Path) -> None
 
 
 def test_smoothing_is_a_running_mean() -> None:
-    assert plots.smooth([1, 2, 3, 4], 2) == [1, 1.5, 2.5, 3.5]
-    assert plots.smooth([1, 2, 3, 4], 1) == [1, 2, 3, 4]
+    assert figures.smooth([1, 2, 3, 4], 2) == [1, 1.5, 2.5, 3.5]
+    assert figures.smooth([1, 2, 3, 4], 1) == [1, 2, 3, 4]
 
 
 def test_colours_belong_to_methods() -> None:
@@ -119,7 +119,7 @@ def test_live_curves_follow_the_run_in_one_output(
     curves = live.LiveCurves("CxGrad", every=0)
     history = meta_train(method, tasks, TrainConfig(iterations=4, progress=False), callback=curves)
     assert len(shown) == 4
-    expected = plots.smooth(history.loss, 10)
+    expected = figures.smooth(history.loss, 10)
     assert shown[-1].figure.axes[0].lines[0].get_ydata().tolist() == pytest.approx(expected)
 
     shown.clear()

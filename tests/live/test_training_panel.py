@@ -19,7 +19,7 @@ from cxgrad_lite.live import charts, watch_training
 from cxgrad_lite.live.charts import Backend, choose_backend
 from cxgrad_lite.live.steering import Share
 from cxgrad_lite.live.training import POINTS, TrainingPanel, running_mean, thinned
-from cxgrad_lite.plots.figures import colour
+from cxgrad_lite.plots.style import colour
 from cxgrad_lite.probes import LAYERS, mean_layer_norms
 from data_utils import TaskSampler
 
