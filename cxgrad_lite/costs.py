@@ -33,19 +33,19 @@ def operations(method: Method, episodes: Sequence[Episode]) -> dict[str, Cost]:
     Batch norm's second derivative is made of elementary operations; they are among "all the rest".
     """
     on_gpu = device_of(method).type == "cuda"
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's library writes its own diary into notebooks
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # silence Kineto's log, which would appear in notebooks
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     meta_gradient(method, list(episodes))  # the first one is slower
-    with profile(activities=activities) as seen:
+    with profile(activities=activities) as profiler:
         meta_gradient(method, list(episodes))
     method.zero_grad()
-    found = dict.fromkeys([*KINDS, REST], Cost(0, 0.0))
-    for event in seen.key_averages():
+    costs = dict.fromkeys([*KINDS, REST], Cost(0, 0.0))
+    for event in profiler.key_averages():
         if event.key.startswith("aten::"):
             kind = next((kind for kind, parts in KINDS.items() if any(p in event.key for p in parts)), REST)
-            old = found[kind]
-            found[kind] = Cost(old.calls + event.count, old.seconds + own_seconds(event, on_gpu))
-    return found
+            old = costs[kind]
+            costs[kind] = Cost(old.calls + event.count, old.seconds + own_seconds(event, on_gpu))
+    return costs
 
 
 def own_seconds(event: Any, on_gpu: bool) -> float:

@@ -26,10 +26,10 @@ def by_name(methods: Methods) -> dict[str, MAML]:
     Raises:
         ValueError: if there is no method, or two without labels have the same class.
     """
-    found = dict(methods) if isinstance(methods, Mapping) else {type(method).__name__: method for method in methods}
-    if not found or len(found) < len(methods):
-        raise ValueError(f"{len(methods)} methods with {len(found)} names; give a dict, one label for each method")
-    return found
+    named = dict(methods) if isinstance(methods, Mapping) else {type(method).__name__: method for method in methods}
+    if not named or len(named) < len(methods):
+        raise ValueError(f"{len(methods)} methods with {len(named)} names; give a dict, one label for each method")
+    return named
 
 
 class EmbeddingPanel(Panel):
@@ -151,7 +151,7 @@ class CKAPanel(Panel):
         self.on(self.layer, self.redraw)
         self.redraw()
 
-    def seen(self) -> dict[str, dict[str, Tensor]]:
+    def of_first_tasks(self) -> dict[str, dict[str, Tensor]]:
         """``similarity`` of the first ``tasks.value`` tasks."""
         n = self.tasks.value
         return {name: {layer: v[:n] for layer, v in by.items()} for name, by in self.similarity.items()}
@@ -160,7 +160,7 @@ class CKAPanel(Panel):
         """Show means and intervals over the tasks, and the tasks one by one."""
         bars: list[Bars] = []
         dots: list[Line | Points] = []
-        for (name, by_layer), colour in zip(self.seen().items(), method_colours(self.similarity)):
+        for (name, by_layer), colour in zip(self.of_first_tasks().items(), method_colours(self.similarity)):
             means, errors = zip(*(interval(values) for values in by_layer.values()))
             bars.append(Bars(list(by_layer), means, [colour] * len(means), name, errors, fmt=""))
             values = by_layer[self.layer.value]
@@ -174,7 +174,7 @@ class CKAPanel(Panel):
     def alt(self) -> str:
         return (
             "Similarity (linear CKA) of each layer's output before and after adaptation, mean and 95 % interval over "
-            f"{self.tasks.value} tasks. {in_words(self.seen())}."
+            f"{self.tasks.value} tasks. {in_words(self.of_first_tasks())}."
         )
 
 

@@ -174,11 +174,11 @@ class PlotlySurface:
     def _traces(self, name: str, content: Content) -> list[dict[str, Any]]:
         number = self.numbers[name]
         place = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
-        found = [{**trace, **place} for mark in content.marks for trace in traces_of(mark)]
-        for trace in found:
+        traces = [{**trace, **place} for mark in content.marks for trace in traces_of(mark)]
+        for trace in traces:
             if trace["type"] != "image":
                 trace |= {"legend": f"legend{number}", "showlegend": bool(content.pane.legend and trace.get("name"))}
-        return found
+        return traces
 
     def _replace(self, name: str, new: list[dict[str, Any]]) -> None:
         """Other marks than before: the old traces go, new ones come."""
@@ -201,10 +201,10 @@ class PlotlySurface:
         return True
 
     def plotted(self, name: str) -> Plotted:
-        found: Plotted = []
+        curves: Plotted = []
         for trace in self.traces[name]:
             if trace.type == "image":
                 continue
             is_caption = trace.mode == "text" if trace.type == "scatter" else False
-            found.append(([], list(trace.text)) if is_caption else (list(trace.x), list(trace.y)))
-        return found
+            curves.append(([], list(trace.text)) if is_caption else (list(trace.x), list(trace.y)))
+        return curves

@@ -52,11 +52,11 @@ class PngSurface:
         ticks = [tick.get_text() for tick in ax.get_xticklabels()]
         bars = [container for container in ax.containers if isinstance(container, BarContainer)]
         points = [c for c in ax.collections if isinstance(c, PathCollection)]
-        found: dict[type, list[tuple[list[Any], list[Any]]]] = {
+        by_kind: dict[type, list[tuple[list[Any], list[Any]]]] = {
             Line: [(listed(line.get_xdata()), listed(line.get_ydata())) for line in ax.lines],
             Bars: [(ticks, listed([bar.get_height() for bar in container])) for container in bars],
             Points: [(listed(xy[:, 0]), listed(xy[:, 1])) for xy in map(offsets, points)],
             Images: [([], [text.get_text() for text in ax.texts])],
         }  # of each kind, in the order in which they were drawn
         kinds = [type(mark) for mark in self.contents[name].marks]
-        return [found[kind].pop(0) for kind in kinds]
+        return [by_kind[kind].pop(0) for kind in kinds]

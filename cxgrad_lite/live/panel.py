@@ -40,7 +40,7 @@ from .charts import Chart
 __all__ = ["Bars", "Chart", "Images", "Line", "Pane", "Panel", "Points", "weak"]
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-# The text has the page's own colour, which can be read in a dark theme too.
+# No text colour of our own: the page's can be read in a dark theme too.
 ALERT = "border-left: 4px solid #D55E00; padding-left: 8px; white-space: normal"
 CLOSE_SECONDS = 10.0  # how long `close` waits for the thread
 
@@ -121,10 +121,10 @@ def every_widget(root: ipywidgets.Widget) -> Iterable[ipywidgets.Widget]:
 
 
 def release(worker: Worker, root: ipywidgets.Widget) -> None:
-    """What closing a panel comes to. Knows nothing of the panel, so that it can run when the panel is gone."""
+    """Stop the worker, then close every widget. It holds no reference to the panel, so it can run when that is gone."""
     worker.stop()
     widgets = list(every_widget(root))
-    root.children = ()  # the page takes away what is shown while that can still talk to the kernel
+    root.children = ()  # the page must remove the views while their models can still talk to the kernel
     for widget in widgets:
         widget.close()
 
