@@ -128,6 +128,8 @@ def make_surface(backend: Backend, grid: Grid, contents: Mapping[str, Content]) 
         from .on_plotly import PlotlySurface
 
         return PlotlySurface(grid, contents)
+    if backend != "png":
+        raise ValueError(f"backend must be 'plotly' or 'png', not {backend!r}")
     from .on_png import PngSurface
 
     return PngSurface(grid, contents)

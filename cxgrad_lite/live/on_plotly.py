@@ -56,7 +56,7 @@ def bars_trace(mark: Bars) -> dict[str, Any]:
     return {
         "type": "bar",
         "x": list(mark.labels),
-        "y": list(mark.values),
+        "y": mark.heights,
         "marker": {"color": list(mark.colours)},
         "text": mark.texts or None,
         "textposition": "outside",

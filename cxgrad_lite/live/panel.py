@@ -1,9 +1,9 @@
 """The base of the live panels: a chart, controls, a background thread, a static figure for readers without a kernel.
 
-How to write one (see `scale_panel` for a short example):
+How to write one (see `scale` for a short example):
 
 1. Describe the chart once: ``Chart({"name": Pane(...)})``; the marks are `Line`, `Bars`, `Points` and `Images` (see
-   `charts`). Both backends and the static picture follow from it.
+   `plots.marks`). Both backends and the static picture follow from it.
 2. Subclass `Panel`; call ``super().__init__(chart, controls)``, ``controls`` being rows of widgets.
 3. Connect: ``self.on(slider, self.redraw)``. The method is called without arguments when the slider's value changes, or
    the button is clicked; it reads ``slider.value`` itself. In it: ``chart.set(...)`` as often as needed, then
@@ -63,7 +63,7 @@ class Worker:
         failed: called, in the thread, with an exception that a job raised.
     """
 
-    def __init__(self, failed: Callable[[Exception], None]) -> None:
+    def __init__(self, failed: Callable[[BaseException], None]) -> None:
         self.closing = threading.Event()
         self._failed, self._lock = failed, threading.Lock()
         self._next: Callable[[], None] | None = None
@@ -91,7 +91,7 @@ class Worker:
                     return
             try:
                 job()
-            except Exception as error:
+            except BaseException as error:  # SystemExit too: a student's method may raise it, and the panel goes on
                 self._failed(error)
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -184,7 +184,7 @@ class Panel:
             except Exception as error:
                 self.fail(error)
 
-    def fail(self, error: Exception | None) -> None:
+    def fail(self, error: BaseException | None) -> None:
         """Show an exception in the panel, or, with None, show that there is none."""
         if error is None:
             if self.error:

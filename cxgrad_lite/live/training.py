@@ -146,7 +146,7 @@ class TrainingPanel(Panel):
         if self.wait(0):  # nobody is using the method
             self.run._take_wanted()
 
-    def fail(self, error: Exception | None) -> None:
+    def fail(self, error: BaseException | None) -> None:
         super().fail(error)
         if error is not None:
             self._status.value = f"stopped after {len(self.history.loss)} meta-iterations"

@@ -62,7 +62,7 @@ def draw_bars(ax: Axes, marks: list[Bars]) -> None:
     for i, mark in enumerate(marks):
         x = np.arange(len(mark.labels)) + (i - (len(marks) - 1) / 2) * width
         errors: dict[str, Any] = {"yerr": list(mark.errors), "capsize": 3} if mark.errors else {}
-        drawn = ax.bar(x, mark.values, 0.92 * width, color=list(mark.colours), label=mark.label, **errors)
+        drawn = ax.bar(x, mark.heights, 0.92 * width, color=list(mark.colours), label=mark.label, **errors)
         if mark.texts:
             ax.bar_label(drawn, mark.texts, fontsize=8)
     ax.set_xticks(range(len(marks[0].labels)), list(marks[0].labels), fontsize=8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -41,6 +42,11 @@ class Bars:
     label: str = ""
     errors: Sequence[float] = ()
     fmt: str | None = None  # of the number above each bar: as `short` writes it; "" for none
+
+    @property
+    def heights(self) -> list[float]:
+        """The values; 0 for one that is not finite, whose text still says what it is."""
+        return [value if math.isfinite(value) else 0.0 for value in self.values]
 
     @property
     def texts(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import sys
 import threading
 import weakref
@@ -361,3 +362,33 @@ def test_the_explorer_leaves_the_random_numbers_alone() -> None:
 
 def test_colours_with_opacity_are_written_so_that_every_plotly_knows_them() -> None:
     assert css("#4477AA55") == "rgba(68,119,170,0.333)" and css("#4477AA") == "#4477AA" and css("red") == "red"
+
+
+def test_a_panel_goes_on_after_a_system_exit() -> None:
+    panel = Panel(Chart({"a": Pane()}, backend="png"))
+    done: list[int] = []
+
+    def leaves() -> None:
+        raise SystemExit("enough")
+
+    panel._worker.submit(leaves)
+    assert panel.wait(10) and "SystemExit: enough" in (panel.error or "")
+    panel._worker.submit(lambda: done.append(1))
+    assert panel.wait(10) and done == [1]
+    panel.close()
+
+
+@pytest.mark.parametrize("backend", ["png", "plotly"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_numbers_that_are_not_finite_can_be_drawn(backend: Backend, value: float) -> None:
+    chart = Chart({"bars": Pane(y_limits=(0, None)), "line": Pane(log_y=True)}, backend=backend)
+    chart.set("bars", Bars(["a", "b"], [value, 2.0], ["#000000"] * 2))
+    chart.set("line", Line([1, 2, 3], [1.0, value, 3.0]))
+    assert chart.draw() and chart.plotted("bars")[0][1] == [0.0, 2.0]
+    assert chart.picture("x").png().startswith(b"\x89PNG")
+    assert Bars(["a"], [value], ["#000000"]).texts == [f"{value:.2g}" if math.isnan(value) else "inf"]
+
+
+def test_an_unknown_backend_is_refused() -> None:
+    with pytest.raises(ValueError, match="'plotly' or 'png', not 'svg'"):
+        Chart({"a": Pane()}, backend="svg")  # type: ignore[arg-type]
