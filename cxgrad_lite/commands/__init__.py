@@ -11,7 +11,6 @@ from ..recipes.recipe import PRETRAINED
 from . import data, grade, notebooks, pretrain, train
 
 
-
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cxgrad_lite", description="Gradient-based few-shot learning.")
     commands = parser.add_subparsers(dest="command", required=True)

@@ -1,12 +1,11 @@
 """Conv4, the backbone of the paper: a plain `nn.Module`, called with other weights by `torch.func.functional_call`."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 
 from torch import Tensor, nn
 
+Net = nn.Module  # a `Conv4`, or what can stand in for one: see `method.Method`
 Norm = Literal["batch", "layer", "group"]
 Activation = Literal["leaky_relu", "relu"]
 
@@ -21,11 +20,16 @@ def make_norm(norm: Norm, width: int, eps: float) -> nn.Module:
 
 
 def make_activation(activation: Activation) -> nn.Module:
-    if activation == "leaky_relu":
-        return nn.LeakyReLU(0.01)
-    if activation == "relu":
-        return nn.ReLU()
-    raise ValueError(f"activation must be 'leaky_relu' or 'relu', not {activation!r}")
+    if activation not in ("leaky_relu", "relu"):
+        raise ValueError(f"activation must be 'leaky_relu' or 'relu', not {activation!r}")
+    return nn.LeakyReLU(0.01) if activation == "leaky_relu" else nn.ReLU()
+
+
+def normalisations(net: nn.Module) -> set[str]:
+    """Names of a network's normalisations: the modules of PyTorch's kinds, and those that are called ``norm``."""
+    kinds = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+    named = [(name, module) for name, module in net.named_modules() if not isinstance(module, nn.Identity)]
+    return {name for name, module in named if isinstance(module, kinds) or name.endswith(".norm")}
 
 
 class Block(nn.Module):
