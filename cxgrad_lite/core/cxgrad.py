@@ -64,12 +64,11 @@ class CxGrad(MAML):
         self.context_dim, self.context_lr = context_dim, context_lr
         self.frozen_context, self.constant_gamma, self.context_update = frozen_context, constant_gamma, context_update
         self.kernels = [name for name, _ in net.named_parameters() if name.endswith(".conv.weight")]
-        normalised = {f"{name.removesuffix('norm')}conv.weight" for name in self.norms}
-        if not self.kernels or not normalised.issuperset(self.kernels):
-            bare = ", ".join(name for name in self.kernels if name not in normalised) or "it has none"
+        bare = [name for name in self.kernels if name.removesuffix("conv.weight") + "norm" not in self.norms]
+        if bare or not self.kernels:
             raise ValueError(
-                "CxGrad scales kernels named ….conv.weight beside a normalisation ….norm, which undoes the scaling; "
-                f"this {type(net).__name__} is of another form: {bare}"
+                "CxGrad scales kernels named ….conv.weight, each followed by a normalisation named ….norm; "
+                f"{bare[0] if bare else f'this {type(net).__name__}'} has none"
             )
         self.generator = nn.Sequential(
             nn.Linear(context_dim, context_dim), nn.ReLU(), nn.Linear(context_dim, len(self.kernels)), nn.Softplus()
