@@ -66,10 +66,8 @@ class CxGrad(MAML):
         self.kernels = [name for name, _ in net.named_parameters() if name.endswith(".conv.weight")]
         bare = [name for name in self.kernels if name.removesuffix("conv.weight") + "norm" not in self.norms]
         if bare or not self.kernels:
-            raise ValueError(
-                "CxGrad scales kernels named ….conv.weight, each followed by a normalisation named ….norm; "
-                f"{bare[0] if bare else f'this {type(net).__name__}'} has none"
-            )
+            missing = f"{bare[0] if bare else f'this {type(net).__name__}'} has none"
+            raise ValueError(f"CxGrad scales kernels named ….conv.weight, each before a norm named ….norm; {missing}")
         self.generator = nn.Sequential(
             nn.Linear(context_dim, context_dim), nn.ReLU(), nn.Linear(context_dim, len(self.kernels)), nn.Softplus()
         )

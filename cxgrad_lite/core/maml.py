@@ -50,14 +50,12 @@ class MAML(Method):
         if inner_lr < 0 or inner_steps < 0:
             raise ValueError(f"inner_lr and inner_steps cannot be negative: {inner_lr}, {inner_steps}")
         if not self.ways:
-            raise ValueError(
-                f"{type(net).__name__} needs an attribute `ways`, the number of classes that it tells apart"
-            )
+            raise ValueError(f"{type(net).__name__} needs an attribute `ways`: how many classes it tells apart")
         self.inner_lr, self.inner_steps = inner_lr, inner_steps
         self.second_order, self.adapt_norm = second_order, adapt_norm
         self.norms = normalisations(net)
         names = [name for name, _ in net.named_parameters() if self.is_fast(name)]
-        self.position = {name: j for j, name in enumerate(names)}  # of each fast parameter among them
+        self.position = {name: j for j, name in enumerate(names)}  # of the fast parameters among themselves
 
     def is_fast(self, name: str) -> bool:
         """Whether the inner loop adapts the parameter of the network with this name."""
@@ -123,14 +121,12 @@ class MAML(Method):
     def check(self, support: Batch) -> list[int]:
         if torch.is_inference_mode_enabled():
             raise RuntimeError(
-                f"{type(self).__name__} adapts by gradient descent, which torch.inference_mode() forbids; "
-                "use torch.no_grad() instead"
+                "torch.inference_mode() forbids the gradients of an inner loop; use torch.no_grad() instead"
             )
         shots = super().check(support)
-        if (ways := len(shots)) > self.ways:
-            raise ValueError(
-                f"the head tells {self.ways} classes apart, but the task has {ways}; build the network with ways={ways}"
-            )
+        if len(shots) > self.ways:
+            needed = f"the task has {len(shots)}; build the network with ways={len(shots)}"
+            raise ValueError(f"the head tells {self.ways} classes apart, but {needed}")
         return shots
 
 
@@ -159,12 +155,7 @@ class BOIL(MAML):
     LAYERS = ("head",)
 
     def __init__(
-        self,
-        net: Net,
-        inner_lr: float = 0.5,
-        inner_steps: int = 1,
-        second_order: bool = True,
-        adapt_norm: bool = True,
+        self, net: Net, inner_lr: float = 0.5, inner_steps: int = 1, second_order: bool = True, adapt_norm: bool = True
     ) -> None:
         super().__init__(net, inner_lr, inner_steps, second_order, adapt_norm)
 

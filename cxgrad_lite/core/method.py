@@ -85,7 +85,7 @@ class Method(nn.Module):
         pair = support if isinstance(support, (tuple, list)) else [support]
         if [isinstance(part, Tensor) for part in pair] != [True, True]:
             kinds = ", ".join(type(part).__name__ for part in pair)
-            raise TypeError(f"adapt expects a pair of tensors, (images, labels), not ({kinds})")
+            raise TypeError(f"a support set is a pair of tensors, (images, labels), not ({kinds})")
         images, labels = pair
         if not images.is_floating_point() or labels.dtype != torch.int64:
             given = f"{images.dtype} and {labels.dtype}; images.float() / 255 and labels.long() may be what you want"

@@ -169,17 +169,10 @@ class RelationNet(Metric):
             raise ValueError(f"RelationNet needs 4×4 features or more, not {size}×{size}; build Conv4 with poolings=2")
         left = (size + 2 * padding - 2) // 2
         left = (left + 2 * padding - 2) // 2
-        self.relation = nn.Sequential(
-            *(
-                Block(nn.Conv2d(n, width, 3, padding=padding), make_norm("batch", width, net.eps), nn.ReLU(), pool=True)
-                for n in (2 * width, width)
-            ),
-            nn.Flatten(),
-            nn.Linear(width * left**2, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, 1),
-            nn.Sigmoid(),
-        )
+        convs = [nn.Conv2d(n, width, 3, padding=padding) for n in (2 * width, width)]
+        blocks = [Block(conv, make_norm("batch", width, net.eps), nn.ReLU(), pool=True) for conv in convs]
+        ends = [nn.Flatten(), nn.Linear(width * left**2, hidden), nn.ReLU(), nn.Linear(hidden, 1), nn.Sigmoid()]
+        self.relation = nn.Sequential(*blocks, *ends)
         for module in self.relation.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=math.sqrt(2 / (9 * module.out_channels)))

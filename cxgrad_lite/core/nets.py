@@ -90,20 +90,15 @@ class Conv4(nn.Module):
         self.conv_bias, self.poolings, self.norm, self.eps = conv_bias, poolings, norm, eps
         self.final_size = image_size >> poolings
         if not 0 <= poolings <= 4 or self.final_size < 1:
+            most = min(4, int(math.log2(max(image_size, 1))))
             raise ValueError(
-                f"a {image_size}-pixel image cannot be halved {poolings} times; poolings must be between 0 and "
-                f"{min(4, int(math.log2(max(image_size, 1))))} here"
+                f"poolings must be 0 to {most}: a {image_size}-pixel image cannot be halved {poolings} times"
             )
         channels = [in_channels, width, width, width, width]
-        self.blocks = nn.ModuleList(
-            Block(
-                nn.Conv2d(channels[i], width, 3, padding=1, bias=conv_bias),
-                make_norm(norm, width, eps),
-                make_activation(activation),
-                pool=i < poolings,
-            )
-            for i in range(4)
-        )
+        self.blocks = nn.ModuleList()
+        for i in range(4):
+            conv = nn.Conv2d(channels[i], width, 3, padding=1, bias=conv_bias)
+            self.blocks.append(Block(conv, make_norm(norm, width, eps), make_activation(activation), i < poolings))
         self.head = nn.Linear(width * self.final_size**2, ways)
         self.reset_parameters()
 
