@@ -6,7 +6,7 @@ from .core.learned_rates import MAMLPlusPlus, MetaSGD
 from .core.maml import ANIL, BOIL, MAML
 from .core.method import Method, StepTrace
 from .core.methods import METHODS
-from .core.metric import MatchingNet, ProtoNet, RelationNet
+from .core.metric import MatchingNet, NearestPixels, ProtoNet, RelationNet
 from .core.nets import Conv4
 from .training.checkpoints import load_checkpoint, save_checkpoint
 from .training.evaluation import Evaluation, evaluate
@@ -30,6 +30,7 @@ __all__ = [
     "MetaSGD",
     "Method",
     "ModGrad",
+    "NearestPixels",
     "ProtoNet",
     "RelationNet",
     "StepTrace",

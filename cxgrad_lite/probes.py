@@ -29,9 +29,9 @@ def layer_of(name: str) -> str | None:
 def layer_norms(trace: list[StepTrace], kind: Literal["grad", "weight", "update"] = "grad") -> dict[str, list[float]]:
     """Norm of all fast tensors of a layer together, one number per inner step; 0 for a layer that is not adapted."""
     norms: dict[str, list[float]] = {layer: [] for layer in LAYERS}
-    for seen in trace:
+    for step in trace:
         squares = dict.fromkeys(LAYERS, 0.0)
-        for name, norm in getattr(seen, f"{kind}_norms").items():
+        for name, norm in getattr(step, f"{kind}_norms").items():
             layer = layer_of(name)
             if layer:
                 squares[layer] += norm**2
@@ -58,8 +58,8 @@ def mean_over_traces(
     traces: Iterable[list[StepTrace]], kind: Literal["grad", "weight", "update"] = "grad"
 ) -> dict[str, float]:
     """The same mean of traces that are there already."""
-    found = [layer_norms(trace, kind) for trace in traces]
-    return {layer: sum(sum(norms[layer]) / len(norms[layer]) for norms in found) / len(found) for layer in LAYERS}
+    tasks = [layer_norms(trace, kind) for trace in traces]
+    return {layer: sum(sum(norms[layer]) / len(norms[layer]) for norms in tasks) / len(tasks) for layer in LAYERS}
 
 
 @torch.no_grad()
@@ -74,13 +74,8 @@ def states(method: MAML, support: Batch) -> tuple[list[Theta], list[StepTrace]]:
     """
     if not isinstance(method, MAML):
         raise ValueError(f"{type(method).__name__} has no inner loop, so there is no before and after")
-    method.check(support)
-    thetas, trace = [method.begin(support)], []
-    for k in range(method.inner_steps):
-        theta, seen = method.step(thetas[-1], support, k)
-        thetas.append(theta)
-        trace.append(seen)
-    return thetas, trace
+    path = list(method.path(support))
+    return [theta for theta, _ in path], [trace for _, trace in path if trace]
 
 
 @torch.no_grad()
@@ -98,7 +93,8 @@ def block_outputs(method: Method, theta: Theta, images: Tensor) -> dict[str, Ten
 
         return hook
 
-    hooks = [m.register_forward_hook(keep(layer)) for layer, m in zip(LAYERS, [*method.net.blocks, method.net.head])]
+    layers = [*method.net.blocks, *([method.net.head] if isinstance(method, MAML) else [])]  # others have no head
+    hooks = [module.register_forward_hook(keep(layer)) for layer, module in zip(LAYERS, layers)]
     try:
         method.logits(theta, images)
     finally:
@@ -143,13 +139,13 @@ def cka_before_after(method: MAML, tasks: Tasks, episodes: int = 20) -> dict[str
     Returns:
         layer → (episodes,) float64, one number per task.
     """
-    found: dict[str, list[float]] = {}
+    similarity: dict[str, list[float]] = {}
     for support, (images, _) in tasks.episodes(episodes):
         thetas, _ = states(method, support)
         before, after = (block_outputs(method, theta, images) for theta in (thetas[0], thetas[-1]))
         for layer in before:
-            found.setdefault(layer, []).append(linear_cka(before[layer], after[layer]))
-    return {layer: torch.tensor(values, dtype=torch.float64) for layer, values in found.items()}
+            similarity.setdefault(layer, []).append(linear_cka(before[layer], after[layer]))
+    return {layer: torch.tensor(values, dtype=torch.float64) for layer, values in similarity.items()}
 
 
 def embeddings(method: MAML, support: Batch, query: Batch, layer: str = LAST_BLOCK) -> Tensor:

@@ -5,15 +5,4 @@ from .methods import METHODS
 from .nets import Conv4
 from .outer import Episode, Tasks, accuracy
 
-__all__ = [
-    "Batch",
-    "Conv4",
-    "Episode",
-    "METHODS",
-    "Method",
-    "StepTrace",
-    "Tasks",
-    "Theta",
-    "accuracy",
-    "fast",
-]
+__all__ = ["METHODS", "Batch", "Conv4", "Episode", "Method", "StepTrace", "Tasks", "Theta", "accuracy", "fast"]

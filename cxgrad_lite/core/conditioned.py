@@ -3,18 +3,16 @@
 `cxgrad.CxGrad` is the fifth of them.
 """
 
-from __future__ import annotations
-
 import copy
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from .learned_rates import at_step, key, learned
+from .learned_rates import at_step
 from .maml import MAML
-from .method import Batch, StepTrace, Theta, detached, fast
-from .nets import Conv4
+from .method import Batch, StepTrace, Theta, fast
+from .nets import Conv4, Net
 
 
 class FiLM(nn.Linear):
@@ -49,15 +47,11 @@ class CAVIA(MAML):
         context_dim: length of φ.
     """
 
+    LAYERS = ("blocks.2.film",)
     CONTEXT = "blocks.2.film.context"
 
     def __init__(
-        self,
-        net: Conv4,
-        inner_lr: float = 1.0,
-        inner_steps: int = 2,
-        second_order: bool = True,
-        context_dim: int = 100,
+        self, net: Conv4, inner_lr: float = 1.0, inner_steps: int = 2, second_order: bool = True, context_dim: int = 100
     ) -> None:
         super().__init__(copy.deepcopy(net), inner_lr, inner_steps, second_order)
         self.context_dim = context_dim
@@ -70,8 +64,8 @@ class CAVIA(MAML):
         return {self.CONTEXT: self.net.get_buffer(self.CONTEXT)}
 
     def step(self, theta: Theta, support: Batch, k: int) -> tuple[Theta, StepTrace]:
-        theta, seen = super().step(theta, support, k)
-        return theta, replace(seen, context=theta[self.CONTEXT].detach())
+        theta, trace = super().step(theta, support, k)
+        return theta, replace(trace, context=theta[self.CONTEXT].detach())
 
 
 class L2F(MAML):
@@ -84,9 +78,9 @@ class L2F(MAML):
     first order during its first 10 epochs; here ``second_order`` holds throughout.
     """
 
-    def __init__(self, net: Conv4, inner_lr: float = 0.01, inner_steps: int = 5, second_order: bool = True) -> None:
+    def __init__(self, net: Net, inner_lr: float = 0.01, inner_steps: int = 5, second_order: bool = True) -> None:
         super().__init__(net, inner_lr, inner_steps, second_order)
-        n = sum(self.is_fast(name) for name, _ in net.named_parameters())
+        n = len(self.position)
         self.attenuator = nn.Sequential(nn.Linear(n, n), nn.ReLU(), nn.Linear(n, n), nn.Sigmoid())
 
     def attenuation(self, theta: Theta, support: Batch) -> Tensor:
@@ -120,7 +114,7 @@ class ALFA(MAML):
 
     def __init__(
         self,
-        net: Conv4,
+        net: Net,
         inner_lr: float = 0.01,
         inner_steps: int = 5,
         second_order: bool = True,
@@ -128,20 +122,21 @@ class ALFA(MAML):
     ) -> None:
         super().__init__(net, inner_lr, inner_steps, second_order)
         self.weight_decay = weight_decay
-        names = [name for name, _ in net.named_parameters() if self.is_fast(name)]
-        self.rates = learned((name, torch.full((inner_steps,), inner_lr)) for name in names)
-        self.decays = learned((name, torch.full((inner_steps,), weight_decay)) for name in names)
-        n = 2 * len(names)
+        self.rates = nn.ParameterList(torch.full((inner_steps,), inner_lr) for _ in self.position)
+        self.decays = nn.ParameterList(torch.full((inner_steps,), weight_decay) for _ in self.position)
+        n = 2 * len(self.position)
         self.regularizer = nn.Sequential(nn.Linear(n, n), nn.ReLU(), nn.Linear(n, n))
 
-    def update(self, theta: Theta, grads: Theta, k: int) -> Theta:
+    def step(self, theta: Theta, support: Batch, k: int) -> tuple[Theta, StepTrace]:
+        theta = fast(theta)
+        loss, grads = self.gradients(theta, support)
         state = [theta[name].mean() for name in grads] + [grad.detach().mean() for grad in grads.values()]
         rates, decays = self.regularizer(torch.stack(state)).chunk(2)  # (fast tensors,) each
-        after = {}
+        new = {}
         for j, (name, grad) in enumerate(grads.items()):
-            rate, decay = rates[j] * at_step(self.rates[key(name)], k), decays[j] * at_step(self.decays[key(name)], k)
-            after[name] = (1 - decay) * theta[name] - rate * grad
-        return after
+            rate, decay = rates[j] * at_step(self.rates[j], k), decays[j] * at_step(self.decays[j], k)
+            new[name] = (1 - decay) * theta[name] - rate * grad
+        return {**theta, **new}, StepTrace.of(loss, theta, grads, new)
 
 
 class ModGrad(MAML):
@@ -163,6 +158,8 @@ class ModGrad(MAML):
         mixtures: vectors in each mixture.
     """
 
+    LAYERS = ("blocks.2.conv", "blocks.3.conv")
+
     def __init__(
         self,
         net: Conv4,
@@ -174,11 +171,11 @@ class ModGrad(MAML):
     ) -> None:
         super().__init__(net, inner_lr, inner_steps, second_order)
         self.context_dim, self.mixtures = context_dim, mixtures
-        self.generators = nn.ModuleDict()
-        for name, parameter in net.named_parameters():
-            if self.is_fast(name):  # a kernel (out, in, 3, 3) has a mask (3 out, 3 in), a product of two vectors
-                lengths = [3 * n for n in parameter.shape[:2]] if parameter.ndim == 4 else [len(parameter)]
-                self.generators[key(name)] = nn.ModuleList(self.generator(length) for length in lengths)
+        self.generators = nn.ModuleList()
+        for name in self.position:  # a kernel (out, in, 3, 3) has a mask (3 out, 3 in), a product of two vectors
+            shape = net.get_parameter(name).shape
+            lengths = [3 * n for n in shape[:2]] if len(shape) == 4 else shape
+            self.generators.append(nn.ModuleList(self.generator(length) for length in lengths))
 
     def generator(self, length: int) -> nn.Sequential:
         outputs = self.mixtures * (1 + length)
@@ -194,7 +191,7 @@ class ModGrad(MAML):
 
     def mask(self, name: str, context: Tensor) -> Tensor:
         """How much each entry of a fast tensor may move; 0 or more, before reshaping to the tensor."""
-        factors = [self.mixture(generator, context) for generator in self.generators[key(name)].children()]
+        factors = [self.mixture(generator, context) for generator in self.generators[self.position[name]].children()]
         return (torch.outer(*factors) if len(factors) == 2 else factors[0]).relu()
 
     def modulated(self, theta: Theta, grads: Theta, context: Tensor) -> Theta:
@@ -209,6 +206,5 @@ class ModGrad(MAML):
         with torch.enable_grad():
             trial = self.loss(self.modulated(theta, grads, start), support)
             (slope,) = torch.autograd.grad(trial, start, create_graph=create_graph)
-        after = self.modulated(theta, grads, -slope)
-        seen = StepTrace(loss.detach(), detached(theta), detached(grads), detached(after), context=-slope.detach())
-        return after, seen
+        new = self.modulated(theta, grads, -slope)
+        return new, StepTrace.of(loss, theta, grads, new, context=-slope)

@@ -1,7 +1,5 @@
 """Contextual Gradient Scaling (Lee et al., WACV 2022)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Literal
 
@@ -45,7 +43,7 @@ class CxGrad(MAML):
         context_update: "task" keeps c from step to step (the paper); "step" starts it anew from zero in every step.
 
     Raises:
-        ValueError: if an option is unknown or negative.
+        ValueError: if an option is unknown or negative, or the network has no such kernels.
     """
 
     def __init__(
@@ -66,6 +64,10 @@ class CxGrad(MAML):
         self.context_dim, self.context_lr = context_dim, context_lr
         self.frozen_context, self.constant_gamma, self.context_update = frozen_context, constant_gamma, context_update
         self.kernels = [name for name, _ in net.named_parameters() if name.endswith(".conv.weight")]
+        bare = [name for name in self.kernels if name.removesuffix("conv.weight") + "norm" not in self.norms]
+        if bare or not self.kernels:
+            missing = f"{bare[0] if bare else f'this {type(net).__name__}'} has none"
+            raise ValueError(f"CxGrad scales kernels named ….conv.weight, each before a norm named ….norm; {missing}")
         self.generator = nn.Sequential(
             nn.Linear(context_dim, context_dim), nn.ReLU(), nn.Linear(context_dim, len(self.kernels)), nn.Softplus()
         )
@@ -111,6 +113,6 @@ class CxGrad(MAML):
             theta = self.with_fresh_context(theta, support)
         with torch.enable_grad():  # the context's gradient runs through γ, also where no meta-gradient is wanted
             scaled, gamma = self.scale(fast(theta))
-        theta, seen = super().step(scaled, support, k)
+        theta, trace = super().step(scaled, support, k)
         context = theta["context"] if "context" in theta else self.zero_context()
-        return theta, replace(seen, scaling=gamma.detach(), context=context.detach())
+        return theta, replace(trace, scaling=gamma.detach(), context=context.detach())

@@ -1,26 +1,13 @@
 """MAML with rates that the outer loop learns: Meta-SGD and MAML++."""
 
-from __future__ import annotations
-
 import copy
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from .maml import MAML
 from .method import Batch, StepTrace, Theta
-from .nets import Conv4
-
-
-def key(name: str) -> str:
-    """A parameter's name as the key of a `nn.ParameterDict`, which allows no dots."""
-    return name.replace(".", "-")
-
-
-def learned(starts: Iterable[tuple[str, Tensor]]) -> nn.ParameterDict:
-    """Meta-learned numbers that belong to fast tensors, by the tensors' names."""
-    return nn.ParameterDict({key(name): nn.Parameter(start) for name, start in starts})
+from .nets import Conv4, Net
 
 
 def at_step(rows: Tensor, k: int) -> Tensor:
@@ -39,19 +26,13 @@ class MetaSGD(MAML):
     """
 
     def __init__(
-        self,
-        net: Conv4,
-        inner_lr: float = 0.001,
-        inner_steps: int = 1,
-        second_order: bool = True,
-        adapt_norm: bool = True,
+        self, net: Net, inner_lr: float = 1e-3, inner_steps: int = 1, second_order: bool = True, adapt_norm: bool = True
     ) -> None:
         super().__init__(net, inner_lr, inner_steps, second_order, adapt_norm)
-        fast_ones = [(name, p) for name, p in net.named_parameters() if self.is_fast(name)]
-        self.rates = learned((name, torch.full_like(p, inner_lr)) for name, p in fast_ones)
+        self.rates = nn.ParameterList(torch.full_like(net.get_parameter(name), inner_lr) for name in self.position)
 
     def rate(self, name: str, k: int) -> float | Tensor:
-        return self.rates[key(name)]
+        return self.rates[self.position[name]]
 
 
 class MAMLPlusPlus(MAML):
@@ -76,15 +57,11 @@ class MAMLPlusPlus(MAML):
         ValueError: if there is no inner step.
     """
 
+    LAYERS = ("blocks",)
     STAGES = 15
 
     def __init__(
-        self,
-        net: Conv4,
-        inner_lr: float = 0.1,
-        inner_steps: int = 5,
-        second_order: bool = True,
-        annealing: int = 7500,
+        self, net: Conv4, inner_lr: float = 0.1, inner_steps: int = 5, second_order: bool = True, annealing: int = 7500
     ) -> None:
         super().__init__(copy.deepcopy(net), inner_lr, inner_steps, second_order)
         if inner_steps < 1:
@@ -94,8 +71,7 @@ class MAMLPlusPlus(MAML):
             norm = block.get_submodule("norm")
             for name, parameter in list(norm.named_parameters()):
                 setattr(norm, name, nn.Parameter(parameter.detach().repeat(inner_steps, 1)))
-        fast_ones = [name for name, _ in self.net.named_parameters() if self.is_fast(name)]
-        self.rates = learned((name, torch.full((inner_steps,), inner_lr)) for name in fast_ones)
+        self.rates = nn.ParameterList(torch.full((inner_steps,), inner_lr) for _ in self.position)
         self.begin_iteration(0)
 
     def begin_iteration(self, iteration: int) -> None:
@@ -112,7 +88,7 @@ class MAMLPlusPlus(MAML):
         return [early] * (steps - 1) + [last]
 
     def rate(self, name: str, k: int) -> float | Tensor:
-        return at_step(self.rates[key(name)], k)
+        return at_step(self.rates[self.position[name]], k)
 
     def norm_of_step(self, k: int) -> Theta:
         """Gains and biases that step ``k`` uses, each (width,)."""
@@ -126,10 +102,10 @@ class MAMLPlusPlus(MAML):
         return super().step({**theta, **self.norm_of_step(k)}, support, k)
 
     def outer(self, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
-        self.check(support)
-        theta, losses = self.begin(support), []
-        for k, weight in enumerate(self.weights):
-            theta, _ = self.step(theta, support, k)
+        # With another number of steps than in training the last one counts alone.
+        fits = len(self.weights) == self.inner_steps
+        weights, losses = self.weights if fits else self.loss_weights(self.annealing), []
+        for weight, (theta, _) in zip([0.0, *weights], self.path(support)):  # no loss where the path begins
             if weight:
                 logits = self.logits(theta, query[0])
                 losses.append(weight * self.criterion(logits, query[1]))

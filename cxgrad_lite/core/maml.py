@@ -1,19 +1,18 @@
 """MAML and what is one choice of fast tensors away from it: ANIL and BOIL.
 
 Every gradient-based method of this package is a class with a few small methods: which tensors are *fast*, where they
-`begin`, and how they move in an inner `step` or, shorter, in the `update` after the gradient is known.
+`begin`, and how they move in an inner `step`.
 """
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from typing import Literal, overload
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from .method import Batch, Method, StepTrace, Theta, detached, fast, is_capturing
-from .nets import Conv4
+from .method import Batch, Method, StepTrace, Theta, fast
+from .nets import Net, normalisations
 
 
 class MAML(Method):
@@ -29,7 +28,7 @@ class MAML(Method):
     so its α = 0.01 is 0.05 here in 5-way tasks, and takes 10 steps at test.
 
     Args:
-        net: maps (n, C, H, W) images to (n, ways) logits; see `Conv4`.
+        net: maps (n, C, H, W) images to (n, ways) logits; see `Conv4` and, for networks of your own, `Method`.
         inner_lr: α.
         inner_steps: gradient steps per task, in training and at test.
         second_order: differentiate through the inner gradients.
@@ -41,7 +40,7 @@ class MAML(Method):
 
     def __init__(
         self,
-        net: Conv4,
+        net: Net,
         inner_lr: float = 0.01,
         inner_steps: int = 5,
         second_order: bool = True,
@@ -50,12 +49,17 @@ class MAML(Method):
         super().__init__(net)
         if inner_lr < 0 or inner_steps < 0:
             raise ValueError(f"inner_lr and inner_steps cannot be negative: {inner_lr}, {inner_steps}")
+        if not self.ways:
+            raise ValueError(f"{type(net).__name__} needs an attribute `ways`: how many classes it tells apart")
         self.inner_lr, self.inner_steps = inner_lr, inner_steps
         self.second_order, self.adapt_norm = second_order, adapt_norm
+        self.norms = normalisations(net)
+        names = [name for name, _ in net.named_parameters() if self.is_fast(name)]
+        self.position = {name: j for j, name in enumerate(names)}  # of the fast parameters among themselves
 
     def is_fast(self, name: str) -> bool:
         """Whether the inner loop adapts the parameter of the network with this name."""
-        return self.adapt_norm or ".norm." not in name
+        return self.adapt_norm or name.rpartition(".")[0] not in self.norms
 
     def rate(self, name: str, k: int) -> float | Tensor:
         """Learning rate of fast tensor ``name`` in inner step ``k``."""
@@ -73,13 +77,8 @@ class MAML(Method):
         """Inner step ``k``: new fast tensors, and what was seen on the way."""
         theta = fast(theta)
         loss, grads = self.gradients(theta, support)
-        after = {**theta, **self.update(theta, grads, k)}
-        before, moved = ({name: t[name] for name in grads} for t in (theta, after))
-        return after, StepTrace(loss.detach(), detached(before), detached(grads), detached(moved))
-
-    def update(self, theta: Theta, grads: Theta, k: int) -> Theta:
-        """The fast tensors after inner step ``k`` (eq. 2)."""
-        return {name: theta[name] - self.rate(name, k) * grad for name, grad in grads.items()}
+        new = {name: theta[name] - self.rate(name, k) * grad for name, grad in grads.items()}  # eq. 2
+        return {**theta, **new}, StepTrace.of(loss, theta, grads, new)
 
     def gradients(self, theta: Theta, batch: Batch) -> tuple[Tensor, Theta]:
         """Loss and its gradient. The graph is kept where the caller may want a meta-gradient: not under no_grad."""
@@ -89,14 +88,21 @@ class MAML(Method):
             loss = self.loss(theta, batch)
             tensors = [theta[name] for name in names]
             grads = torch.autograd.grad(loss, tensors, create_graph=meta and self.second_order, retain_graph=meta)
-        return loss, dict(zip(names, grads, strict=True))
+        return loss, dict(zip(names, grads))
+
+    def path(self, support: Batch) -> Iterator[tuple[Theta, StepTrace | None]]:
+        """The inner loop: where it begins, without a trace, and where each step leads, with its trace."""
+        self.check(support)
+        theta = self.begin(support)
+        yield theta, None
+        for k in range(self.inner_steps):
+            theta, trace = self.step(theta, support, k)
+            yield theta, trace
 
     @overload
     def adapt(self, support: Batch, trace: Literal[False] = False) -> Theta: ...
-
     @overload
     def adapt(self, support: Batch, trace: Literal[True]) -> tuple[Theta, list[StepTrace]]: ...
-
     def adapt(self, support: Batch, trace: bool = False) -> Theta | tuple[Theta, list[StepTrace]]:
         """Adapt to one task.
 
@@ -109,29 +115,19 @@ class MAML(Method):
             ValueError: if the support set has more classes than the head.
             RuntimeError: inside ``torch.inference_mode()``, where no gradient can be taken.
         """
-        self.check(support)
-        theta, seen = self.begin(support), []
-        for k in range(self.inner_steps):
-            theta, step_trace = self.step(theta, support, k)
-            if trace:
-                seen.append(step_trace)
-        return (theta, seen) if trace else theta
+        thetas, (_, *steps) = zip(*self.path(support))
+        return (thetas[-1], steps) if trace else thetas[-1]
 
-    def check(self, support: Batch) -> None:
-        """Refuse what cannot work, before any work is done."""
+    def check(self, support: Batch) -> list[int]:
         if torch.is_inference_mode_enabled():
             raise RuntimeError(
-                f"{type(self).__name__} adapts by gradient descent, which torch.inference_mode() forbids; "
-                "use torch.no_grad() instead"
+                "torch.inference_mode() forbids the gradients of an inner loop; use torch.no_grad() instead"
             )
-        labels = support[1]
-        if is_capturing(labels):
-            return
-        if int(labels.max()) >= self.net.ways:
-            raise ValueError(
-                f"the head tells {self.net.ways} classes apart, but the task has {int(labels.max()) + 1}; "
-                f"build the network with ways={int(labels.max()) + 1}"
-            )
+        shots = super().check(support)
+        if len(shots) > self.ways:
+            needed = f"the task has {len(shots)}; build the network with ways={len(shots)}"
+            raise ValueError(f"the head tells {self.ways} classes apart, but {needed}")
+        return shots
 
 
 class ANIL(MAML):
@@ -140,7 +136,9 @@ class ANIL(MAML):
     Source: Raghu et al., ICLR 2020. No official code; defaults follow learn2learn's script (α = 0.1, 5 steps).
     """
 
-    def __init__(self, net: Conv4, inner_lr: float = 0.1, inner_steps: int = 5, second_order: bool = True) -> None:
+    LAYERS = ("head",)
+
+    def __init__(self, net: Net, inner_lr: float = 0.1, inner_steps: int = 5, second_order: bool = True) -> None:
         super().__init__(net, inner_lr, inner_steps, second_order)
 
     def is_fast(self, name: str) -> bool:
@@ -154,13 +152,10 @@ class BOIL(MAML):
     adapted too (``adapt_norm``), with α = 0.5 and one step.
     """
 
+    LAYERS = ("head",)
+
     def __init__(
-        self,
-        net: Conv4,
-        inner_lr: float = 0.5,
-        inner_steps: int = 1,
-        second_order: bool = True,
-        adapt_norm: bool = True,
+        self, net: Net, inner_lr: float = 0.5, inner_steps: int = 1, second_order: bool = True, adapt_norm: bool = True
     ) -> None:
         super().__init__(net, inner_lr, inner_steps, second_order, adapt_norm)
 

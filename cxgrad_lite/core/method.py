@@ -4,15 +4,14 @@
 Nothing is kept on ``self`` during adaptation: theta goes in, theta comes out.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .nets import Conv4
+from .nets import Conv4, Net
 
 Theta = dict[str, Tensor]  # what belongs to one task, by name
 Batch = tuple[Tensor, Tensor]  # (images, labels): (n, C, H, W), (n,)
@@ -22,11 +21,30 @@ class Method(nn.Module):
     """A way to learn from a support set; the base of gradient-based and of metric methods.
 
     A method says what `adapt` finds in the support set and how `logits` uses it. The rest follows.
+
+    Args:
+        net: a `Conv4`, or any `nn.Module` from (n, C, H, W) images to (n, ways) logits that has an attribute ``ways``
+            or a linear last layer ``head``, has the layers named in ``LAYERS``, and whose batch norm keeps no running
+            statistics.
+
+    Raises:
+        ValueError: if the network is not of this form.
     """
 
-    def __init__(self, net: Conv4) -> None:
+    LAYERS: tuple[str, ...] = ()  # what the method looks for in the network
+    net: Conv4  # or what can stand in for it
+
+    def __init__(self, net: Net) -> None:
         super().__init__()
-        self.net = net
+        self.net = cast(Conv4, net)
+        self.ways: int = getattr(net, "ways", getattr(getattr(net, "head", None), "out_features", 0))
+        layers, refused = dict(net.named_modules()), f"{type(self).__name__} cannot use this {type(net).__name__}: "
+        for name in self.LAYERS:
+            if name not in layers:
+                raise ValueError(f"{refused}it has no layer {name!r} (torch.compile renames layers; pass the original)")
+        for name, layer in layers.items():
+            if getattr(layer, "running_mean", None) is not None:
+                raise ValueError(f"{refused}{name!r} keeps running statistics; build it with track_running_stats=False")
 
     def adapt(self, support: Batch) -> Theta:
         """What is learned from the support set of one task."""
@@ -57,24 +75,42 @@ class Method(nn.Module):
     def begin_iteration(self, iteration: int) -> None:
         """The training loop says which meta-iteration follows, counted from 0. Only schedules need it."""
 
+    def check(self, support: Batch) -> list[int]:
+        """How many images of each class a support set has, if it is one; called before any work is done.
+
+        Raises:
+            TypeError: if it is not (images, labels), or they are not tensors, floating point and int64.
+            ValueError: if there are no images, or not one label for each.
+        """
+        pair = support if isinstance(support, (tuple, list)) else [support]
+        if [isinstance(part, Tensor) for part in pair] != [True, True]:
+            kinds = ", ".join(type(part).__name__ for part in pair)
+            raise TypeError(f"a support set is a pair of tensors, (images, labels), not ({kinds})")
+        images, labels = pair
+        if not images.is_floating_point() or labels.dtype != torch.int64:
+            given = f"{images.dtype} and {labels.dtype}; images.float() / 255 and labels.long() may be what you want"
+            raise TypeError(f"images must be floating point and labels int64, not {given}")
+        if not len(images) or labels.shape != images.shape[:1]:
+            shapes = f"{tuple(images.shape)} and {tuple(labels.shape)}"
+            raise ValueError(f"a support set needs images (n, C, H, W), n > 0, and labels (n,), not shapes {shapes}")
+        if is_capturing(labels):
+            return [len(labels) // self.ways] * self.ways
+        return labels.bincount().tolist()
+
+
+def is_capturing(tensor: Tensor) -> bool:
+    """Whether a CUDA graph is being captured, in which nobody may look at values."""
+    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
+
 
 def fast(theta: Theta) -> Theta:
     """The same tensors, in a form that a gradient can be taken of."""
     return {name: t if t.requires_grad else t.detach().requires_grad_() for name, t in theta.items()}
 
 
-def detached(theta: Theta) -> Theta:
-    return {name: t.detach() for name, t in theta.items()}
-
-
 def norms(theta: Theta) -> dict[str, float]:
     """Euclidean (for matrices and kernels: Frobenius) norm of each tensor."""
     return {name: t.norm().item() for name, t in theta.items()}
-
-
-def is_capturing(tensor: Tensor) -> bool:
-    """Whether a CUDA graph is being captured, in which nobody may look at values."""
-    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 @dataclass(frozen=True)
@@ -96,6 +132,12 @@ class StepTrace:
     after: Theta
     scaling: Tensor | None = None
     context: Tensor | None = None
+
+    @classmethod
+    def of(cls, loss: Tensor, before: Theta, grads: Theta, after: Theta, context: Tensor | None = None) -> "StepTrace":
+        """The trace of a step that moved the tensors that have a gradient."""
+        before, grads, after = ({name: theta[name].detach() for name in grads} for theta in (before, grads, after))
+        return cls(loss.detach(), before, grads, after, context=None if context is None else context.detach())
 
     @property
     def weight_norms(self) -> dict[str, float]:

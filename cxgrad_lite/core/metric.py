@@ -1,12 +1,10 @@
-"""Methods that compare instead of adapting: ProtoNet, MatchingNet and RelationNet.
+"""Methods that compare instead of adapting: ProtoNet, MatchingNet, RelationNet, and pixels without any learning.
 
-All three use the features of `Conv4` (its head is left out) and take a task with any number of classes. Batch norm
+The three use the features of `Conv4` (its head is left out) and take a task with any number of classes. Batch norm
 normalises with the images at hand, as everywhere in this package: the support set alone, then all query images
 together. The released ProtoNet and MatchingNet test with running statistics instead, and ProtoNet trains with support
 and query in one batch.
 """
-
-from __future__ import annotations
 
 import copy
 import math
@@ -15,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .method import Batch, Method, Theta, is_capturing
-from .nets import Block, Conv4, make_norm
+from .method import Batch, Method, Theta
+from .nets import Block, Conv4, Net, make_norm
 
 
 class Metric(Method):
@@ -26,32 +24,33 @@ class Metric(Method):
         ValueError: if a class between 0 and the largest label has no support image, or a trace is asked for.
     """
 
-    def __init__(self, net: Conv4) -> None:
+    LAYERS = ("head",)
+
+    def __init__(self, net: Net) -> None:
         super().__init__(copy.deepcopy(net))
-        self.net.head = nn.Identity()  # type: ignore[assignment]
+        self.net.head = nn.Identity()  # type: ignore[assignment]  # so the network answers with its features, (n, d)
 
     def adapt(self, support: Batch, trace: bool = False) -> Theta:
         if trace:
             raise ValueError(f"{type(self).__name__} has no inner loop, so there is nothing to trace")
-        return self.compare_with(self.net.features(support[0]), self.members(support[1]))
+        ways = len(self.check(support))
+        return self.compare_with(self.net(support[0]), one_hot(support[1], ways, support[0]))
 
     def compare_with(self, features: Tensor, members: Tensor) -> Theta:
-        """What query images are compared with, from support features (n, d) and members (n, ways)."""
+        """What query images are compared with, from support features (n, d) and one-hot labels (n, ways)."""
         raise NotImplementedError
 
-    def members(self, labels: Tensor) -> Tensor:
-        """(n, ways) one-hot labels, floating point."""
-        ways = self.net.ways if is_capturing(labels) else int(labels.max()) + 1
-        members = one_hot(labels, ways).to(next(self.net.parameters()).dtype)
-        if not is_capturing(labels) and not members.any(0).all():
-            empty = (~members.any(0)).nonzero().flatten().tolist()
+    def check(self, support: Batch) -> list[int]:
+        shots = super().check(support)
+        if 0 in shots:
+            empty = [c for c, count in enumerate(shots) if count == 0]
             raise ValueError(f"{type(self).__name__} needs a support image of every class; classes {empty} have none")
-        return members
+        return shots
 
 
-def one_hot(labels: Tensor, ways: int) -> Tensor:
-    """(n, ways) whether an image has the label; PyTorch's own looks at the labels, which a CUDA graph cannot."""
-    return labels[:, None] == torch.arange(ways, device=labels.device)
+def one_hot(labels: Tensor, ways: int, like: Tensor) -> Tensor:
+    """(n, ways) rows of the identity matrix, of the type of ``like``."""
+    return torch.eye(ways, dtype=like.dtype, device=like.device)[labels]
 
 
 class ProtoNet(Metric):
@@ -66,7 +65,7 @@ class ProtoNet(Metric):
         return {"prototypes": members.T @ features / members.sum(0)[:, None]}  # (ways, d)
 
     def logits(self, theta: Theta, images: Tensor) -> Tensor:
-        differences = self.net.features(images)[:, None] - theta["prototypes"]  # (n, ways, d)
+        differences = self.net(images)[:, None] - theta["prototypes"]  # (n, ways, d)
         return -differences.square().sum(-1)
 
 
@@ -112,7 +111,7 @@ class MatchingNet(Metric):
         return hidden
 
     def logits(self, theta: Theta, images: Tensor) -> Tensor:
-        features = self.net.features(images)
+        features = self.net(images)
         if self.full_context:
             features = self.attend(features, theta["features"])
         cosine = F.normalize(features, dim=1) @ F.normalize(theta["features"], dim=1).T  # (n, support)
@@ -121,6 +120,25 @@ class MatchingNet(Metric):
 
     def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.nll_loss(logits, labels)
+
+
+class NearestPixels(Method):
+    """No learning: the Euclidean distance between raw pixels; the logit of a class is minus that to its nearest image.
+
+    So a query image gets the label of the support image that is nearest to it. Use it as a baseline, not in training.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten())
+
+    def adapt(self, support: Batch) -> Theta:
+        ways = len(self.check(support))
+        return {"pixels": self.net(support[0]), "members": one_hot(support[1], ways, support[0])}
+
+    def logits(self, theta: Theta, images: Tensor) -> Tensor:
+        distances = torch.cdist(self.net(images), theta["pixels"])  # (n, support)
+        elsewhere = theta["members"].T == 0  # (ways, support)
+        return -distances[:, None].masked_fill(elsewhere, torch.inf).amin(2)  # (n, ways)
 
 
 class RelationNet(Metric):
@@ -151,17 +169,10 @@ class RelationNet(Metric):
             raise ValueError(f"RelationNet needs 4×4 features or more, not {size}×{size}; build Conv4 with poolings=2")
         left = (size + 2 * padding - 2) // 2
         left = (left + 2 * padding - 2) // 2
-        self.relation = nn.Sequential(
-            *(
-                Block(nn.Conv2d(n, width, 3, padding=padding), make_norm("batch", width, net.eps), nn.ReLU(), pool=True)
-                for n in (2 * width, width)
-            ),
-            nn.Flatten(),
-            nn.Linear(width * left**2, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, 1),
-            nn.Sigmoid(),
-        )
+        convs = [nn.Conv2d(n, width, 3, padding=padding) for n in (2 * width, width)]
+        blocks = [Block(conv, make_norm("batch", width, net.eps), nn.ReLU(), pool=True) for conv in convs]
+        ends = [nn.Flatten(), nn.Linear(width * left**2, hidden), nn.ReLU(), nn.Linear(hidden, 1), nn.Sigmoid()]
+        self.relation = nn.Sequential(*blocks, *ends)
         for module in self.relation.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=math.sqrt(2 / (9 * module.out_channels)))
@@ -174,10 +185,10 @@ class RelationNet(Metric):
 
     def logits(self, theta: Theta, images: Tensor) -> Tensor:
         """(n, ways) scores between 0 and 1."""
-        queries, classes = self.net.features(images), theta["classes"]
+        queries, classes = self.net(images), theta["classes"]
         n, ways, size = len(queries), len(classes), self.net.final_size
         pairs = torch.stack([classes.expand(n, -1, -1), queries[:, None].expand(-1, ways, -1)], 2)  # (n, ways, 2, d)
         return self.relation(pairs.view(n * ways, -1, size, size)).view(n, ways)
 
     def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.mse_loss(logits, one_hot(labels, logits.shape[1]).to(logits.dtype))
+        return F.mse_loss(logits, one_hot(labels, logits.shape[1], logits))

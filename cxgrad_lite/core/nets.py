@@ -1,12 +1,11 @@
 """Conv4, the backbone of the paper: a plain `nn.Module`, called with other weights by `torch.func.functional_call`."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 
 from torch import Tensor, nn
 
+Net = nn.Module  # a `Conv4`, or what can stand in for one: see `method.Method`
 Norm = Literal["batch", "layer", "group"]
 Activation = Literal["leaky_relu", "relu"]
 
@@ -21,11 +20,16 @@ def make_norm(norm: Norm, width: int, eps: float) -> nn.Module:
 
 
 def make_activation(activation: Activation) -> nn.Module:
-    if activation == "leaky_relu":
-        return nn.LeakyReLU(0.01)
-    if activation == "relu":
-        return nn.ReLU()
-    raise ValueError(f"activation must be 'leaky_relu' or 'relu', not {activation!r}")
+    if activation not in ("leaky_relu", "relu"):
+        raise ValueError(f"activation must be 'leaky_relu' or 'relu', not {activation!r}")
+    return nn.LeakyReLU(0.01) if activation == "leaky_relu" else nn.ReLU()
+
+
+def normalisations(net: nn.Module) -> set[str]:
+    """Names of a network's normalisations: the modules of PyTorch's kinds, and those that are called ``norm``."""
+    kinds = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+    named = [(name, module) for name, module in net.named_modules() if not isinstance(module, nn.Identity)]
+    return {name for name, module in named if isinstance(module, kinds) or name.endswith(".norm")}
 
 
 class Block(nn.Module):
@@ -86,20 +90,15 @@ class Conv4(nn.Module):
         self.conv_bias, self.poolings, self.norm, self.eps = conv_bias, poolings, norm, eps
         self.final_size = image_size >> poolings
         if not 0 <= poolings <= 4 or self.final_size < 1:
+            most = min(4, int(math.log2(max(image_size, 1))))
             raise ValueError(
-                f"a {image_size}-pixel image cannot be halved {poolings} times; poolings must be between 0 and "
-                f"{min(4, int(math.log2(max(image_size, 1))))} here"
+                f"poolings must be 0 to {most}: a {image_size}-pixel image cannot be halved {poolings} times"
             )
         channels = [in_channels, width, width, width, width]
-        self.blocks = nn.ModuleList(
-            Block(
-                nn.Conv2d(channels[i], width, 3, padding=1, bias=conv_bias),
-                make_norm(norm, width, eps),
-                make_activation(activation),
-                pool=i < poolings,
-            )
-            for i in range(4)
-        )
+        self.blocks = nn.ModuleList()
+        for i in range(4):
+            conv = nn.Conv2d(channels[i], width, 3, padding=1, bias=conv_bias)
+            self.blocks.append(Block(conv, make_norm(norm, width, eps), make_activation(activation), i < poolings))
         self.head = nn.Linear(width * self.final_size**2, ways)
         self.reset_parameters()
 

@@ -105,5 +105,11 @@ def load_checkpoint(path: str | Path, into: Method | None = None) -> Method:
         pairs = [(part, recipe[part], ours[part]) for part in recipe if recipe[part] != ours[part]]
         stored, given = ", ".join(f"{p}={s}" for p, s, _ in pairs), ", ".join(f"{p}={o}" for p, _, o in pairs)
         raise ValueError(f"the recipe of {path} does not match: stored {stored}; given {given}")
-    method.load_state_dict(load_file(str(path)))
+    method.load_state_dict(with_positions(load_file(str(path)), method))
     return method
+
+
+def with_positions(state: dict[str, Tensor], method: Method) -> dict[str, Tensor]:
+    """Old checkpoints name what is learned for a fast tensor by the tensor, not by its position: rates.head-bias."""
+    position = {name.replace(".", "-"): str(j) for name, j in getattr(method, "position", {}).items()}
+    return {".".join(position.get(part, part) for part in key.split(".")): t for key, t in state.items()}

@@ -128,18 +128,22 @@ CASES = {
     "ModGrad": lambda net: ModGrad(net, context_dim=10),
 }
 CONV_BIAS = ("ALFA", "MAML++", "CAVIA", "BOIL", "ANIL", "MAML-torchmeta", "ModGrad")
+FAST = [f"{layer}.{part}" for layer in (*(f"blocks.{i}.conv" for i in range(4)), "head") for part in ("weight", "bias")]
 RELU = ("CAVIA", "BOIL", "ANIL", "MAML-torchmeta", "ModGrad")
 
 
 def our_official_name(theirs: str) -> str:
     """The same translation for the names of six other repositories."""
     name = theirs.removesuffix("GAIN").replace("gamma_generator", "generator")
+    if name.startswith("generators."):
+        table, tensor, rest = name.split(".", 2)
+        return f"{table}.{FAST.index(tensor.replace('-', '.')) - 4}.{rest}"  # blocks 2 and 3 are fast
     if name.startswith(("net", "generator", "regularizer", "attenuator")):
         return name
     if name.startswith("inner_loop_optimizer."):
         _, table, tensor = name.split(".")
         tensor = our_official_name(tensor.replace("layer_dict-", "").replace("-", ".")).removeprefix("net.")
-        return f"{'decays' if 'beta' in table else 'rates'}.{tensor.replace('.', '-')}"
+        return f"{'decays' if 'beta' in table else 'rates'}.{FAST.index(tensor)}"
     if name.startswith("features."):
         _, block, part, rest = name.split(".")
         return f"net.blocks.{block}.{'conv' if part == '0' else 'norm'}.{rest}"

@@ -63,7 +63,7 @@ def test_meta_sgd_by_hand() -> None:
     torch.manual_seed(0)
     method = MetaSGD(Conv4(1, 16, 3, width=4), inner_lr=0.2).double()
     with torch.no_grad():
-        method.rates["head-weight"].copy_(torch.linspace(-1, 1, 12).view(3, 4))
+        method.rates[method.position["head.weight"]].copy_(torch.linspace(-1, 1, 12).view(3, 4))
     theta, (seen,) = method.adapt(support, trace=True)
     start = method.net.head.weight
     torch.testing.assert_close(

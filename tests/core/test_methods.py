@@ -72,21 +72,18 @@ def test_what_each_method_adapts(tasks: TaskSampler) -> None:
     assert moved(ModGrad(net), tasks) == {"blocks.2.conv.weight", "blocks.3.conv.weight"}
 
 
-KERNELS = [f"blocks-{i}-conv-weight" for i in range(4)]
-HEAD = ["head-weight", "head-bias"]
 LAYERS = [f"{i}.{part}" for i in (0, 2) for part in ("weight", "bias")]  # of a small network with two linear layers
 OUTER = {  # beside the network
     "MAML": [],
     "ANIL": [],
     "BOIL": [],
-    "MetaSGD": [f"rates.{n}" for n in KERNELS + HEAD]
-    + [f"rates.blocks-{i}-norm-{part}" for i in range(4) for part in ("weight", "bias")],
-    "MAMLPlusPlus": [f"rates.{name}" for name in KERNELS + HEAD],
+    "MetaSGD": [f"rates.{j}" for j in range(14)],  # four kernels, gains and biases, weight and bias of the head
+    "MAMLPlusPlus": [f"rates.{j}" for j in range(6)],  # four kernels, weight and bias of the head
     "CAVIA": ["net.blocks.2.film.weight", "net.blocks.2.film.bias"],
     "L2F": [f"attenuator.{layer}" for layer in LAYERS],
     "ALFA": [f"regularizer.{layer}" for layer in LAYERS]
-    + [f"{table}.{name}" for table in ("rates", "decays") for name in KERNELS + HEAD],
-    "ModGrad": [f"generators.{name}.{j}.{layer}" for name in KERNELS[2:] for j in (0, 1) for layer in LAYERS],
+    + [f"{table}.{j}" for table in ("rates", "decays") for j in range(6)],
+    "ModGrad": [f"generators.{i}.{j}.{layer}" for i in (0, 1) for j in (0, 1) for layer in LAYERS],
     "CxGrad": [f"generator.{layer}" for layer in LAYERS],
     "ProtoNet": [],
     "MatchingNet": [],

@@ -7,10 +7,10 @@ import torch
 from easyfsl.methods import MatchingNetworks, PrototypicalNetworks, RelationNetworks
 from torch import nn
 
-from cxgrad_lite import Conv4, MatchingNet, ProtoNet, RelationNet, TrainConfig, evaluate, meta_train
+from cxgrad_lite import Conv4, MatchingNet, NearestPixels, ProtoNet, RelationNet, TrainConfig, evaluate, meta_train
 from cxgrad_lite.core.method import Batch, Theta
 from cxgrad_lite.core.metric import Metric
-from data_utils import ImageClasses, TaskSampler
+from data_utils import ImageClasses, TaskSampler, load
 
 METRIC = (ProtoNet, MatchingNet, RelationNet)
 
@@ -128,6 +128,26 @@ def test_relationnet_against_easyfsl_with_one_shot() -> None:
     theirs = RelationNetworks(Maps(method.net), feature_dimension=8, relation_module=method.relation)
     theirs.process_support_set(*support)
     torch.testing.assert_close(method.logits(method.adapt(support), query[0]), theirs(query[0]))
+
+
+# --- pixels without learning ------------------------------------------------------------------------------------------
+
+
+def test_a_query_image_gets_the_label_of_the_nearest_support_image() -> None:
+    """The loss is that of any other method; the logit of a class is minus the distance to its nearest image."""
+    method = NearestPixels()
+    grey = torch.tensor([0.0, 1.0, 0.4]).view(3, 1, 1, 1).expand(3, 1, 3, 3)
+    theta = method.adapt((grey, torch.tensor([1, 0, 1])))
+    logits = method.logits(theta, torch.tensor([0.9, 0.3]).view(2, 1, 1, 1).expand(2, 1, 3, 3))
+    torch.testing.assert_close(logits, -torch.tensor([[0.3, 1.5], [2.1, 0.3]]))
+    absent = method.logits(method.adapt((grey[:1], torch.tensor([1]))), grey)[:, 0]
+    assert (absent == -torch.inf).all(), "a class without an image is never the answer"
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_pixels_alone_solve_about_half_of_the_one_shot_queries(split: str) -> None:
+    result = evaluate(NearestPixels(), TaskSampler(load("glyphs", split), ways=5, shots=1, seed=0), 200)
+    assert 0.35 < result.mean < 0.65
 
 
 # --- any task, and what is refused ------------------------------------------------------------------------------------

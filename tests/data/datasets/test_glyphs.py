@@ -2,11 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from data_utils import baselines
 from data_utils.datasets import glyphs
 from data_utils.rendering import render_glyphs
 from data_utils.rendering.glyph_characters import class_name, keep_distinct, similarity
-from data_utils.tasks import TaskSampler
 
 SPLITS = ("train", "val", "test")
 SAMPLE = "Aðжგ\u1403\u0531\u05d0αع\u2d63"  # one of most scripts; those that are no class are skipped
@@ -124,21 +122,3 @@ def test_class_names():
     ]
     with pytest.raises(ValueError, match="none of the scripts"):
         class_name("中")
-
-
-def test_nearest_pixel_neighbour_takes_the_label_of_the_closest_image():
-    support = (torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 3, 3), torch.tensor([4, 7]))
-    query = (torch.tensor([0.9, 0.2]).view(2, 1, 1, 1).expand(2, 1, 3, 3), torch.tensor([4, 4]))
-    assert baselines.nearest_pixel_neighbour(support, query).tolist() == [7, 4]
-    assert baselines.accuracies([(support, query)]).tolist() == [0.5]
-
-
-@pytest.mark.parametrize("split", SPLITS)
-def test_pixels_alone_solve_about_half_of_the_one_shot_queries(data, split):
-    found = baselines.accuracies(TaskSampler(data[split], ways=5, shots=1, seed=0).episodes(200))
-    assert 0.35 < found.mean() < 0.65
-
-
-def test_the_command_line_prints_mean_and_interval(capsys):
-    baselines.main(["glyphs", "test", "--episodes", "5"])
-    assert capsys.readouterr().out.endswith("% over 5 tasks\n")

@@ -1,0 +1,129 @@
+"""Networks and support sets that are not ours: what works, and the one sentence where something cannot."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+from cxgrad_lite import (
+    ALFA,
+    ANIL,
+    BOIL,
+    CAVIA,
+    L2F,
+    MAML,
+    METHODS,
+    Conv4,
+    CxGrad,
+    MAMLPlusPlus,
+    MetaSGD,
+    ModGrad,
+    NearestPixels,
+    ProtoNet,
+    RelationNet,
+    evaluate,
+)
+from cxgrad_lite.core.method import Batch
+from data_utils import TaskSampler
+
+batch_norm = partial(nn.BatchNorm2d, track_running_stats=False)
+
+
+def small_net(norm: nn.Module | None = None) -> nn.Sequential:
+    """No attribute but its layers; the last one is the head."""
+    net = nn.Sequential()
+    net.add_module("body", nn.Sequential(nn.Conv2d(1, 4, 3, stride=4), norm or batch_norm(4), nn.ReLU(), nn.Flatten()))
+    net.add_module("head", nn.Linear(4 * 4 * 4, 3))
+    return net
+
+
+@pytest.fixture
+def support(tasks: TaskSampler) -> Batch:
+    return next(tasks.episodes(1))[0]
+
+
+@pytest.mark.parametrize("cls", [MAML, ANIL, BOIL, MetaSGD, L2F, ALFA, ProtoNet])
+def test_any_network_with_a_head(cls: Any, tasks: TaskSampler) -> None:
+    """The normalisation is known by its kind, whatever its name."""
+    torch.manual_seed(0)
+    method = cls(small_net())
+    support, query = next(tasks.episodes(1))
+    method(support, query).backward()
+    assert all(p.grad is not None for p in method.parameters())
+    assert 0 <= evaluate(method, tasks, 2).mean <= 1
+    adapted = {name for name in method.adapt(support) if name in dict(method.net.named_parameters())}
+    body, norm, head = {"body.0.weight", "body.0.bias"}, {"body.1.weight", "body.1.bias"}, {"head.weight", "head.bias"}
+    everything = body | head | norm
+    assert adapted == {ANIL: head, BOIL: body | norm, MetaSGD: everything, ProtoNet: set()}.get(cls, body | head)
+
+
+def test_a_network_of_torchvision(tasks: TaskSampler) -> None:
+    net = resnet18(num_classes=3, norm_layer=batch_norm)
+    net.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
+    with pytest.raises(ValueError, match="ResNet needs an attribute `ways`"):
+        MAML(net)
+    net.ways = 3  # type: ignore[assignment]
+    method, (support, query) = MAML(net, inner_steps=1), next(tasks.episodes(1))
+    theta = method.adapt(support)
+    assert "layer1.0.conv1.weight" in theta and not any("bn" in name for name in theta)
+    assert method.logits(theta, query[0]).shape == (len(query[0]), 3)
+    with pytest.raises(ValueError, match="CxGrad scales kernels named .*this ResNet has none"):
+        CxGrad(net)
+    for cls in (ANIL, BOIL, ProtoNet):
+        with pytest.raises(ValueError, match=f"{cls.__name__} cannot use this ResNet: it has no layer 'head'"):
+            cls(net)
+    for cls in (CAVIA, MAMLPlusPlus, ModGrad):
+        with pytest.raises(ValueError, match=f"{cls.__name__} cannot use this ResNet: it has no layer 'blocks"):
+            cls(net)
+
+
+def test_kernels_that_nothing_normalises() -> None:
+    net = Conv4(1, 16, 3, width=4)
+    net.blocks[2].norm = nn.Identity()
+    with pytest.raises(ValueError, match="CxGrad scales kernels .*blocks.2.conv.weight has none"):
+        CxGrad(net)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_running_statistics_are_refused(name: str) -> None:
+    net = Conv4(1, 16, 3, width=4, poolings=2)
+    net.blocks[1].norm = nn.BatchNorm2d(4)
+    with pytest.raises(ValueError, match="'blocks.1.norm' keeps running statistics; build it with track_running_stats"):
+        METHODS[name](net)
+
+
+@pytest.mark.parametrize("cls", [ANIL, BOIL, ProtoNet, RelationNet, MAMLPlusPlus, CAVIA, ModGrad])
+def test_a_compiled_network_is_refused_where_names_matter(cls: Any) -> None:
+    compiled = torch.compile(Conv4(1, 16, 3, width=4, poolings=2))
+    with pytest.raises(ValueError, match="has no layer '.*torch.compile renames layers"):
+        cls(compiled)
+
+
+BAD: dict[str, tuple[Any, type[Exception], str]] = {
+    "no labels": (lambda images, labels: images, TypeError, r"\(images, labels\), not \(Tensor\)"),
+    "bytes": (lambda images, labels: (images.mul(255).byte(), labels), TypeError, "not torch.uint8 and torch.int64"),
+    "arrays": (lambda images, labels: (images.numpy(), np.asarray(labels)), TypeError, r"not \(ndarray, ndarray\)"),
+    "float labels": (lambda images, labels: (images, labels.float()), TypeError, "labels int64, not .*float32"),
+    "nothing": (lambda images, labels: (images[:0], labels[:0]), ValueError, "n > 0, and labels"),
+    "one label less": (
+        lambda images, labels: (images, labels[1:]),
+        ValueError,
+        r"shapes \(6, 1, 16, 16\) and \(5,",
+    ),
+    "query too": (lambda images, labels: (images, labels, images), TypeError, "not .Tensor, Tensor, Tensor"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("name", ["MAML", "MAMLPlusPlus", "CxGrad", "ProtoNet", "NearestPixels"])
+def test_what_is_no_support_set(name: str, case: str, support: Batch) -> None:
+    spoil, error, sentence = BAD[case]
+    method = METHODS[name](Conv4(1, 16, 3, width=4, poolings=2)) if name in METHODS else NearestPixels()
+    with pytest.raises(error, match=sentence):
+        method.adapt(spoil(*support))
