@@ -28,8 +28,9 @@ class ArchiveError(ValueError):
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the name of a file is that of an archive this module reads: .zip, .tar, .tgz or .tar.gz."""
-    return path.name.lower().endswith((".zip", ".tar", ".tgz", ".tar.gz"))
+    """Whether a file is an archive by its name (.zip, .tar, .tgz, .tar.gz) or by its content."""
+    named = path.name.lower().endswith((".zip", ".tar", ".tgz", ".tar.gz"))
+    return named or zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
 
 
 def check_no_page(path: Path) -> None:
