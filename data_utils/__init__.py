@@ -12,11 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .adapter import from_dataset
 from .images import ImageClasses
 from .store.own_copies import open_remembered, remembered_path
 from .tasks import Batch, Episode, TaskSampler
 
-__all__ = ["Batch", "Episode", "ImageClasses", "TaskSampler", "load"]
+__all__ = ["Batch", "Episode", "ImageClasses", "TaskSampler", "from_dataset", "load"]
 
 # Module and function that loads each dataset; imported when it is first asked for.
 LOADERS = {

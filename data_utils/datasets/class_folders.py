@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from ..files.archives import check_no_page, is_archive, unpack
 from ..files.image_files import Mode, Pixels, is_image, read_image
 from ..store.convert import NewSplit
+from ..store.writer import cannot_write
 
 SPLITS = ("train", "val", "test")
 DEPTH = 4  # folders below the one named by the user in which class folders are looked for
@@ -173,7 +174,10 @@ def as_folder(places: Sequence[Path], wanted: Callable[[PurePosixPath], bool], n
             check_no_page(place)
             if not is_archive(place):  # by its name, or by its content
                 raise ValueError(f"{place} is neither a folder nor a whole archive (.zip, .tar, .tgz, .tar.gz)")
-            unpack(place, Path(folder), lambda name: wanted(PurePosixPath(name)))
+            try:
+                unpack(place, Path(folder), lambda name: wanted(PurePosixPath(name)))
+            except OSError as error:  # no space
+                raise cannot_write(Path(folder), error) from error
         try:
             yield Path(folder)
         except ValueError as error:  # name the archive, not the temporary folder

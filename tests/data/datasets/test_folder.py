@@ -1,5 +1,6 @@
 """Folders of the user's own images: any format and size, splits that share no class."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,14 @@ def test_lists(birds, tmp_path, inside):
     (home / "test.txt").write_text("ostrich\n")
     with pytest.raises(ValueError, match="test.txt lists 'ostrich', of which there are no images"):
         load("folder", "train", birds, size=8, **options)
+
+
+def test_lists_and_folders_in_other_encodings(tmp_path):
+    place = make(tmp_path / "mine", {"Müller": 2, "ant": 2})
+    os.rename(place / "Müller", os.fsencode(place) + "/Müller".encode("latin-1"))
+    (place / "train.txt").write_bytes("Müller\n".encode("utf-16"))
+    assert load("folder", "train", place, size=8).names == ("Müller",)
+    assert load("folder", "train", place, size=8).names == ("Müller",)  # from the cache
 
 
 def test_folders_of_splits(tmp_path):

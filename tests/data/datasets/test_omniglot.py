@@ -131,6 +131,14 @@ def test_damaged_drawings_are_named(tmp_path, cache, members, write, changes, wo
     assert not list(cache.rglob("*.npy"))
 
 
+@pytest.mark.parametrize("row", ["-1", "1", "40", "first"])
+def test_wrong_rows_of_a_sheet_are_named(tmp_path, drawings, row):
+    members = sheet_members(drawings)
+    members["index.csv"] = members["index.csv"].replace(b",Korean,0,", f",Korean,{row},".encode())
+    with pytest.raises(ValueError, match="index.csv .* row"):
+        omniglot.load_small("val", write_zip(tmp_path / "omniglot.zip", members))
+
+
 def test_missing_characters_are_named(tmp_path, members):
     some = {name: data for name, data in members.items() if "character07" not in name}
     with pytest.raises(ValueError, match="39 of the 40 classes were found; .* Korean/character07"):

@@ -251,6 +251,7 @@ import numpy as np
 from data_utils.store import Split, open_or_convert
 def convert(new_split):
     open(sys.argv[1], "a").write("converted\\n")
+    (new_split.scratch / "unpacked").touch()
     with new_split(["a"], [4], (1, 2, 2)) as writer:
         for value in range(4):
             time.sleep(0.1)
@@ -273,7 +274,7 @@ def test_killed_process_leaves_nothing_that_counts(tmp_path, home):
         while not list(home.glob("*.tmp/images.npy")):
             time.sleep(0.02)
         process.kill()
-    assert manifests() == {} and list(home.glob("*.tmp"))
+    assert manifests() == {} and list(home.glob("*.tmp/unpacked"))
     assert subprocess.run(command, capture_output=True, text=True).stdout.split()[-1] == "24"
     assert len(manifests()) == 1 and not list(home.glob("*.tmp"))
 
