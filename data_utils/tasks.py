@@ -32,7 +32,7 @@ class TaskSampler:
         seed: start of the stream of episodes.
         rotations: also use every class turned by 90, 180 and 270 degrees, as three further classes (Omniglot).
         transform: applied to the images of each support and query set, (n, C, H, W) float32 in [0, 1], such as a
-            `data_utils.presets.preset`. One that draws at random does so from PyTorch's global generator, not from
+            `data_utils.transforms.preset`. One that draws at random does so from PyTorch's global generator, not from
             ``seed``.
 
     Raises:

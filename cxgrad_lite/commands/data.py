@@ -8,7 +8,8 @@ from pathlib import Path
 
 from data_utils import LOADERS, ImageClasses, load
 from data_utils.datasets.catalogue import DATASETS, Dataset
-from data_utils.files.download import DownloadError, cache_dir
+from data_utils.files.download import DownloadError
+from data_utils.files.sources import cache_dir
 from data_utils.store.convert import StoreError, fault, manifests, opened_folders
 from data_utils.store.own_copies import forget, remember, remembered_path, request
 from data_utils.store.reader import Manifest, open_split

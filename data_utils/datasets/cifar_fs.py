@@ -1,8 +1,7 @@
 """CIFAR-FS: the 100 classes of CIFAR-100, split 64 / 16 / 20 for few-shot learning; 600 images of each.
 
-L. Bertinetto, J. F. Henriques, P. H. S. Torr and A. Vedaldi: Meta-learning with differentiable closed-form solvers.
-ICLR 2019. Images: A. Krizhevsky: Learning multiple layers of features from tiny images. University of Toronto, 2009.
-No licence is stated. Class lists as published by the first authors.
+L. Bertinetto, J. F. Henriques, P. H. S. Torr and A. Vedaldi, ICLR 2019, whose class lists these are; images by
+A. Krizhevsky, 2009; terms in `catalogue`.
 
 Classes share no name across splits, but 15 images are pixel-identical across them (seal and otter, girl and baby, …):
 CIFAR-100 itself has them under two labels.
@@ -26,9 +25,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..files.download import DownloadError, Source, fetch, set_aside_if_wrong
+from ..files.download import DownloadError, fetch
 from ..files.image_files import Pixels, decode, fit, is_image, tiles
 from ..files.pickles import load_plain
+from ..files.sources import Source, set_aside_if_wrong
 from ..files.text_files import read_table
 from ..images import ImageClasses
 from ..store.convert import NewSplit, Split, open_or_convert
@@ -73,11 +73,7 @@ def load(split: str, path: str | Path | None = None, size: int = SIDE) -> ImageC
             these. A repack as ``cifar_fs_train.zip`` with one lossless sheet per class is understood too.
         size: height and width in pixels, 32 (as they are) or another one to resize to, such as 84.
 
-    Raises:
-        ValueError: if there is no such split, the size is below 1, or the data at ``path`` is incomplete or damaged.
-        FileNotFoundError: if there is nothing at ``path``.
-        DownloadError: if neither archive can be downloaded.
-        StoreError: if the converted images cannot be written.
+    Raises: as `data_utils.load`.
     """
     check_split("cifar_fs", split)
     if size < 1:

@@ -1,7 +1,6 @@
 """CUB-200-2011: 11,788 photographs of 200 kinds of birds, in the split of CxGrad: 100 / 50 / 50.
 
-C. Wah, S. Branson, P. Welinder, P. Perona and S. Belongie: The Caltech-UCSD Birds-200-2011 dataset. Technical report
-CNS-TR-2011-001, California Institute of Technology, 2011. No licence is stated.
+C. Wah, S. Branson, P. Welinder, P. Perona and S. Belongie, 2011; terms in `catalogue`.
 
 The class lists are those of CxGrad's released code, which are pytorch-meta's too; easyfsl and learn2learn have another
 split, 140 / 30 / 30. Images are (3, 84, 84) uint8, resized by the rule in `files.image_files`; grey ones become RGB.
@@ -13,8 +12,9 @@ import warnings
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
-from ..files.download import Source, fetch
+from ..files.download import fetch
 from ..files.image_files import is_image
+from ..files.sources import Source
 from ..files.text_files import read_lines
 from ..images import ImageClasses
 from ..store.convert import NewSplit, Split, open_or_convert
@@ -47,11 +47,7 @@ def load(split: str, path: str | Path | None = None) -> ImageClasses:
             unpacked folder, or class folders, also under train/, val/ and test/. Where ``images.txt`` is there, it
             says which images count, and in which order; elsewhere stray files ``*_rgb.jpg`` are left out.
 
-    Raises:
-        ValueError: if there is no such split, or the data at ``path`` is incomplete or damaged.
-        FileNotFoundError: if there is nothing at ``path``.
-        DownloadError: if the archive cannot be downloaded.
-        StoreError: if the converted images cannot be written.
+    Raises: as `data_utils.load`.
     """
     check_split("cub", split)
     place = None if path is None else existing(path)

@@ -1,9 +1,6 @@
 """miniImageNet: 100 classes of ImageNet with 600 images each, in the split of Ravi and Larochelle: 64 / 16 / 20.
 
-O. Vinyals, C. Blundell, T. Lillicrap, K. Kavukcuoglu and D. Wierstra: Matching networks for one shot learning.
-NeurIPS 2016. Split: S. Ravi and H. Larochelle: Optimization as a model for few-shot learning. ICLR 2017. Images:
-O. Russakovsky et al.: ImageNet large scale visual recognition challenge. IJCV 115 (2015), 211-252; ImageNet's terms
-allow non-commercial research and education only.
+O. Vinyals et al., NeurIPS 2016; split by S. Ravi and H. Larochelle, ICLR 2017; terms in `catalogue`.
 
 Images are (3, 84, 84) uint8. The download is that of learn2learn's record on Zenodo, which has them at this size; its
 sizes and checksums are known from one source only, a public loader that says it read them from the record. Images of
@@ -22,9 +19,10 @@ import numpy as np
 from PIL import Image
 
 from ..files.archives import check_no_page
-from ..files.download import Source, fetch
+from ..files.download import fetch
 from ..files.image_files import Pixels, decode, fit, read_image, tiles
 from ..files.pickles import load_plain
+from ..files.sources import Source
 from ..files.text_files import read_table
 from ..images import ImageClasses
 from ..store.convert import NewSplit, Split, open_or_convert
@@ -79,11 +77,7 @@ def load(split: str, path: str | Path | None = None) -> ImageClasses:
             images/ with Ravi and Larochelle's train.csv, val.csv, test.csv. A folder with any of these, or an archive
             of the latter two. Zip files mini_imagenet_{train,val,test}.zip with one sheet per class are understood.
 
-    Raises:
-        ValueError: if there is no such split, or the data at ``path`` is incomplete or damaged.
-        FileNotFoundError: if there is nothing at ``path``.
-        DownloadError: if the data cannot be downloaded.
-        StoreError: if the converted images cannot be written.
+    Raises: as `data_utils.load`.
     """
     check_split("mini_imagenet", split)
     place = None if path is None else find_place(existing(path), split)

@@ -1,8 +1,6 @@
 """Omniglot: 1,623 handwritten characters of 50 alphabets, each drawn by 20 people.
 
-B. M. Lake, R. Salakhutdinov and J. B. Tenenbaum: Human-level concept learning through probabilistic program
-induction. Science 350 (2015), 1332-1338. Data: https://github.com/brendenlake/omniglot, MIT licence,
-Copyright (c) 2015 Brenden Lake.
+B. M. Lake, R. Salakhutdinov and J. B. Tenenbaum, Science 350 (2015), 1332-1338; terms in `catalogue`.
 
 Images are (1, 28, 28) uint8 with ink 255 on paper 0. The rule: the 105 x 105 drawing is inverted, resized in float32
 with ``torchvision.transforms.v2.functional.resize`` (bilinear, ``antialias=True``), and rounded to the nearest byte.
@@ -20,8 +18,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..files.download import Source, fetch
+from ..files.download import fetch
 from ..files.image_files import Pixels, decode, tiles
+from ..files.sources import Source
 from ..files.text_files import read_table
 from ..images import ImageClasses
 from ..store.convert import NewSplit, Split, open_or_convert
@@ -56,29 +55,17 @@ EXPECTED = (
 Drawings = npt.NDArray[np.uint8]  # (20, 105, 105), paper 255 and ink 0
 
 
-def _source(name: str, size: int, sha256: str) -> Source:
-    repository = "brendenlake/omniglot"
-    urls = (
-        f"https://raw.githubusercontent.com/{repository}/master/python/{name}.zip",
-        f"https://github.com/{repository}/raw/master/python/{name}.zip",
-    )
-    return Source(f"{name}.zip", urls, size, sha256)
-
-
 # Sizes and checksums as TensorFlow Datasets lists them for the same files.
+_ARCHIVES = {
+    "images_background": (9_464_212, "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640"),
+    "images_evaluation": (6_462_886, "1f61a8f3366785b057fc117d9228e78a16e3d976c8953b2a10fcc74cf0609cee"),
+    "images_background_small1": (1_319_022, "f38eb80f801274ac2b4dff5b24289016bfaba4a7d5bb50deebf27104ad6cb8a4"),
+    "images_background_small2": (1_580_917, "3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f"),
+}
+_HOMES = ("raw.githubusercontent.com/brendenlake/omniglot/master", "github.com/brendenlake/omniglot/raw/master")
 SOURCES = {
-    "images_background": _source(
-        "images_background", 9_464_212, "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640"
-    ),
-    "images_evaluation": _source(
-        "images_evaluation", 6_462_886, "1f61a8f3366785b057fc117d9228e78a16e3d976c8953b2a10fcc74cf0609cee"
-    ),
-    "images_background_small1": _source(
-        "images_background_small1", 1_319_022, "f38eb80f801274ac2b4dff5b24289016bfaba4a7d5bb50deebf27104ad6cb8a4"
-    ),
-    "images_background_small2": _source(
-        "images_background_small2", 1_580_917, "3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f"
-    ),
+    name: Source(f"{name}.zip", tuple(f"https://{home}/python/{name}.zip" for home in _HOMES), size, sha256)
+    for name, (size, sha256) in _ARCHIVES.items()
 }
 
 
@@ -96,11 +83,7 @@ def load(split: str, path: str | Path | None = None) -> ImageClasses:
             folder (``images_background/Alphabet/character01/*.png``), or one zip file. A repack named ``omniglot.zip``
             with ``index.csv`` and one sheet per alphabet is understood too.
 
-    Raises:
-        ValueError: if there is no such split, or the data at ``path`` is incomplete or damaged.
-        FileNotFoundError: if there is nothing at ``path``.
-        DownloadError: if the archives cannot be downloaded.
-        StoreError: if the converted images cannot be written.
+    Raises: as `data_utils.load`.
     """
     listed = {name: _listed(name) for name in SPLITS}
     everything = [member for members in listed.values() for member in members]
@@ -123,8 +106,7 @@ def load_small(split: str, path: str | Path | None = None) -> ImageClasses:
         split: one of the three above.
         path: as in `load`.
 
-    Raises:
-        ValueError, FileNotFoundError, DownloadError, StoreError: as in `load`.
+    Raises: as `data_utils.load`.
     """
     check_split("omniglot_small", split)
     everything = [member.split("/", 1)[1] for name in SPLITS for member in _listed(name)]

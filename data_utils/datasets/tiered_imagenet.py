@@ -1,8 +1,6 @@
 """tieredImageNet: 608 classes of ImageNet whose splits come from different branches of WordNet: 351 / 97 / 160.
 
-M. Ren, E. Triantafillou, S. Ravi, J. Snell, K. Swersky, J. B. Tenenbaum, H. Larochelle and R. S. Zemel: Meta-learning
-for semi-supervised few-shot classification. ICLR 2018. Images: O. Russakovsky et al.: ImageNet large scale visual
-recognition challenge. IJCV 115 (2015), 211-252; ImageNet's terms allow non-commercial research and education only.
+M. Ren et al., ICLR 2018; terms in `catalogue`.
 
 Images are (3, 84, 84) uint8, 779,165 in all (16.5 GB converted), and classes differ in size. The download is that of
 learn2learn's record on Zenodo, about 12 GB; neither sizes nor checksums are published for it, and a warning says so.
@@ -22,9 +20,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..files.archives import check_no_page
-from ..files.download import Source, fetch, set_aside_if_wrong
+from ..files.download import fetch
 from ..files.image_files import Pixels, read_image
 from ..files.pickles import load_plain, png_files
+from ..files.sources import Source, set_aside_if_wrong
 from ..files.text_files import read_lines, read_table
 from ..images import ImageClasses
 from ..store.convert import NewSplit, Split, open_or_convert
@@ -49,11 +48,7 @@ def load(split: str, path: str | Path | None = None) -> ImageClasses:
             ``{split}_labels.pkl`` (names may begin with ``tiered-imagenet-``); class folders of images of any size,
             such as ImageNet's own train folder; or an archive of either, which is unpacked for the time being.
 
-    Raises:
-        ValueError: if there is no such split, or the data at ``path`` is incomplete or damaged.
-        FileNotFoundError: if there is nothing at ``path``.
-        DownloadError: if the data cannot be downloaded.
-        StoreError: if the converted images cannot be written.
+    Raises: as `data_utils.load`.
     """
     check_split("tiered_imagenet", split, IMAGES)
     place = None if path is None else existing(path)

@@ -27,8 +27,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from ..files.download import file_digest
 from ..files.locks import only_one
+from ..files.sources import file_digest
 from ..images import ImageClasses
 from .reader import FORMAT, MANIFEST, Manifest, fault, home, manifests, open_split, sampled_digest
 from .writer import IMAGES, SplitWriter, StoreError, cannot_write

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 
-from data_utils.files.download import Source
+from data_utils.files.sources import Source
 
 CONTENT = random.Random(0).randbytes(1_200_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -16,7 +16,8 @@ from data_utils import load
 from data_utils.datasets import cub
 from data_utils.datasets.class_folders import IncompleteDataset
 from data_utils.files import download
-from data_utils.files.download import DownloadError, Source
+from data_utils.files.download import DownloadError
+from data_utils.files.sources import Source
 
 CLASSES = ("001.Black_footed_Albatross", "003.Sooty_Albatross")
 OTHER = "002.Laysan_Albatross"

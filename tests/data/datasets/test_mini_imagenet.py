@@ -20,7 +20,8 @@ from data_utils import load
 from data_utils.datasets import class_folders, mini_imagenet
 from data_utils.datasets.class_folders import IncompleteDataset
 from data_utils.files import download
-from data_utils.files.download import DownloadError, Source
+from data_utils.files.download import DownloadError
+from data_utils.files.sources import Source
 
 CLASSES = ("n01930112", "n01981276", "n02099601")
 PER_CLASS = 4

@@ -9,7 +9,8 @@ import pytest
 from fault_server import CONTENT, SHA256, Server
 
 from data_utils.files import download
-from data_utils.files.download import DownloadError, Source, cache_dir, fetch
+from data_utils.files.download import DownloadError, fetch
+from data_utils.files.sources import Source, cache_dir
 
 HALF = len(CONTENT) // 2
 
