@@ -12,11 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .adapter import from_dataset
 from .images import ImageClasses
 from .store.own_copies import open_remembered, remembered_path
 from .tasks import Batch, Episode, TaskSampler
 
-__all__ = ["Batch", "Episode", "ImageClasses", "TaskSampler", "load"]
+__all__ = ["Batch", "Episode", "ImageClasses", "TaskSampler", "from_dataset", "load"]
 
 # Module and function that loads each dataset; imported when it is first asked for.
 LOADERS = {
@@ -34,7 +35,7 @@ LOADERS = {
 def load(name: str, split: str, path: str | Path | None = None, **options: Any) -> ImageClasses:
     """The images of one split of a dataset, downloaded and converted on first use.
 
-    What was converted is kept in the cache folder and opened from there within a second later.
+    Converted images stay in the cache folder, from which the next call opens them within a second.
 
     Args:
         name: "glyphs", "omniglot", "omniglot_small", "cifar_fs", "mini_imagenet", "tiered_imagenet", "cub", or
@@ -42,7 +43,7 @@ def load(name: str, split: str, path: str | Path | None = None, **options: Any) 
         split: "train", "val" or "test"; "omniglot" also has its official parts "background" and "evaluation".
         path: a folder or archive that you already have, instead of a download. Without it, the one that
             ``python -m cxgrad_lite data get NAME --from PATH`` named is used, if there is one.
-        options: further arguments of the dataset's own ``load``, such as ``size=84`` of ``data_utils.cifar_fs.load``.
+        options: further arguments of the dataset's own ``load``, such as ``size=84`` of cifar_fs.
 
     Raises:
         ValueError: if there is no such dataset, split or option, or the files at ``path`` are not as expected.
@@ -77,5 +78,4 @@ def _loader(name: str) -> Callable[..., ImageClasses]:
 def _check_options(name: str, options: dict[str, Any], known: list[str]) -> None:
     unknown = [option for option in options if option not in known]
     if unknown:
-        there = f"it has {', '.join(known)}" if known else "it has none"
-        raise ValueError(f"{name} has no option {unknown[0]!r}; {there}")
+        raise ValueError(f"{name} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ class ImageClasses:
     Args:
         images: (N, C, H, W) uint8. Images of one class stand next to each other.
         labels: (N,) int64, ascending, with every class 0 … len(names) - 1 present.
-        names: one name per class; ``names[labels[i]]`` is the class of image i.
+        names: one name per class, none twice; ``names[labels[i]]`` is the class of image i.
 
     Raises:
         ValueError: if shapes, types or labels are not as above.
@@ -28,16 +29,26 @@ class ImageClasses:
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        if isinstance(self.names, str):
+            raise ValueError(f"names has to be a list with one name per class, not the string {self.names!r}")
+        object.__setattr__(self, "names", tuple(self.names))
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise ValueError(
                 f"images must be uint8 of shape (N, C, H, W), "
                 f"not {self.images.dtype} of shape {tuple(self.images.shape)}"
             )
+        if min(self.images.shape) < 1:
+            raise ValueError(f"there are no pixels in images of shape {tuple(self.images.shape)}")
+        if self.labels.dtype != torch.int64:
+            raise ValueError(f"labels must be int64, not {self.labels.dtype}")
         if self.labels.shape != self.images.shape[:1]:
             raise ValueError(f"{len(self.images)} images need as many labels, not {tuple(self.labels.shape)}")
         present, _ = torch.unique_consecutive(self.labels, return_counts=True)
         if present.tolist() != list(range(len(self.names))):
             raise ValueError(f"labels must be ascending and cover 0 … {len(self.names) - 1}, one number per class name")
+        twice = [name for name, count in Counter(self.names).items() if count > 1]
+        if twice:
+            raise ValueError(f"class {twice[0]!r} is there twice; a name stands for one class")
 
     @classmethod
     def from_groups(cls, groups: Iterable[tuple[str, Tensor]]) -> ImageClasses:
@@ -90,7 +101,7 @@ class ImageClasses:
         if self.images.shape[2] != self.images.shape[3]:
             raise ValueError(f"only square images can be turned into new classes, not {tuple(self.images.shape[2:])}")
         classes = len(self.names)
-        turned = torch.cat([torch.rot90(self.images, quarter, (2, 3)) for quarter in range(4)])  # (4N, C, H, W)
+        rotated = torch.cat([torch.rot90(self.images, quarter, (2, 3)) for quarter in range(4)])  # (4N, C, H, W)
         labels = torch.cat([self.labels + quarter * classes for quarter in range(4)])  # (4N,)
         names = tuple(f"{name} turned {90 * quarter}°" for quarter in range(4) for name in self.names)
-        return ImageClasses(turned, labels, names)
+        return ImageClasses(rotated, labels, names)

@@ -32,11 +32,12 @@ class TaskSampler:
         seed: start of the stream of episodes.
         rotations: also use every class turned by 90, 180 and 270 degrees, as three further classes (Omniglot).
         transform: applied to the images of each support and query set, (n, C, H, W) float32 in [0, 1], such as a
-            `data_utils.presets.preset`. One that draws at random does so from PyTorch's global generator, not from
+            `data_utils.transforms.preset`. One that draws at random does so from PyTorch's global generator, not from
             ``seed``.
 
     Raises:
         ValueError: if there are fewer classes than ways, or a class has fewer than shots + queries images.
+        TypeError: if ``data`` is no `ImageClasses`.
     """
 
     def __init__(
@@ -50,6 +51,11 @@ class TaskSampler:
         rotations: bool = False,
         transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
+        if not isinstance(data, ImageClasses):
+            raise TypeError(
+                f"TaskSampler draws from ImageClasses, not from {type(data).__name__}; "
+                f"data_utils.from_dataset(dataset) makes them from a dataset of (image, label) pairs"
+            )
         sizes = {"ways": ways, "shots": shots, "queries": queries, "tasks_per_batch": tasks_per_batch}
         for name, value in sizes.items():
             if value < 1:
@@ -83,9 +89,8 @@ class TaskSampler:
         keys = torch.rand(tasks, len(data.names), generator=generator, device=device)
         classes = keys.topk(self.ways).indices  # (tasks, ways)
         keys = torch.rand(tasks, self.ways, len(self._slots), generator=generator, device=device)
-        keys = keys.masked_fill(
-            self._slots >= data.counts[classes].unsqueeze(-1), -1
-        )  # smaller classes have fewer slots
+        empty = self._slots >= data.counts[classes].unsqueeze(-1)  # smaller classes fill fewer slots
+        keys = keys.masked_fill(empty, -1)
         chosen = keys.topk(self.shots + self.queries).indices  # (tasks, ways, shots + queries)
         return self._first[classes].unsqueeze(-1) + chosen
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from data_utils import LOADERS, ImageClasses, load
 from data_utils.datasets.catalogue import DATASETS, Dataset
-from data_utils.files.download import DownloadError, cache_dir
-from data_utils.store.convert import StoreError, fault, manifests, noted
+from data_utils.files.download import DownloadError
+from data_utils.files.sources import cache_dir
+from data_utils.store.convert import StoreError, fault, manifests, opened_folders
 from data_utils.store.own_copies import forget, remember, remembered_path, request
 from data_utils.store.reader import Manifest, open_split
 
@@ -136,7 +137,7 @@ def _get(options: argparse.Namespace) -> None:
         forget(name)
     folders = {}
     for split in [options.split] if options.split else SPLITS:
-        with noted() as opened:
+        with opened_folders() as opened:
             data = load(name, split, path, **wanted)
         folders.update({request(split, wanted): folder for folder in opened})
         print(f"{name} {split}: {data}")

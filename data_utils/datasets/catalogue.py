@@ -51,7 +51,7 @@ DATASETS = {
         (1, 28, 28),
         None,
         "shipped with this package; drawn with DejaVu (Bitstream Vera licence) and STIX (SIL Open Font License)",
-        "none needed; the images are made by data_utils.render_glyphs",
+        "none needed; the images are made by data_utils.rendering.render_glyphs",
         "",
     ),
     "omniglot": Dataset(

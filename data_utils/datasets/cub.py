@@ -1,10 +1,9 @@
 """CUB-200-2011: 11,788 photographs of 200 kinds of birds, in the split of CxGrad: 100 / 50 / 50.
 
-C. Wah, S. Branson, P. Welinder, P. Perona and S. Belongie: The Caltech-UCSD Birds-200-2011 dataset. Technical report
-CNS-TR-2011-001, California Institute of Technology, 2011. No licence is stated.
+C. Wah, S. Branson, P. Welinder, P. Perona and S. Belongie, 2011; terms in `catalogue`.
 
 The class lists are those of CxGrad's released code, which are pytorch-meta's too; easyfsl and learn2learn have another
-split, 140 / 30 / 30. Images are (3, 84, 84) uint8, resized by the rule in `class_folders`; grey photographs become RGB.
+split, 140 / 30 / 30. Images are (3, 84, 84) uint8, resized by the rule in `files.image_files`; grey ones become RGB.
 """
 
 from __future__ import annotations
@@ -12,17 +11,18 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from ..files.download import Source, fetch
+from ..files.download import fetch
+from ..files.image_files import is_image
+from ..files.sources import Source
+from ..files.text_files import read_lines
 from ..images import ImageClasses
-from ..store.convert import NewSplit, open_or_convert
+from ..store.convert import NewSplit, Split, open_or_convert
 from . import class_folders
 from .catalogue import terms
-from .class_folders import IncompleteDataset, check_classes, existing, from_files, write_classes
+from .class_folders import IncompleteDataset, as_folder, check_classes, check_files, check_split, existing, write_files
 
 SIDE = 84  # pixels
-SPLITS = ("train", "val", "test")
 IMAGES = 11_788  # in all splits together
 ARCHIVE = "CUB_200_2011.tgz"
 LIST = "images.txt"
@@ -47,25 +47,19 @@ def load(split: str, path: str | Path | None = None) -> ImageClasses:
             unpacked folder, or class folders, also under train/, val/ and test/. Where ``images.txt`` is there, it
             says which images count, and in which order; elsewhere stray files ``*_rgb.jpg`` are left out.
 
-    Raises:
-        ValueError: if there is no such split, or the data at ``path`` is incomplete or damaged.
-        FileNotFoundError: if there is nothing at ``path``.
-        DownloadError: if the archive cannot be downloaded.
-        StoreError: if the converted images cannot be written.
+    Raises: as `data_utils.load`.
     """
-    if split not in SPLITS:
-        raise ValueError(f"cub has no split {split!r}; it has {', '.join(SPLITS)}")
+    check_split("cub", split)
     place = None if path is None else existing(path)
     if place is not None and (place / ARCHIVE).is_file() and _list_in(place) is None:
         place = place / ARCHIVE
     key = str(OFFICIAL.sha256) if place is None else _key_of(place, split)
-    provenance: dict[str, Any] = {"source": str(place or OFFICIAL.urls[0]), **terms("cub")}
+    provenance = {"source": str(place or OFFICIAL.urls[0]), **terms("cub")}
 
-    def convert(new_split: NewSplit) -> None:
-        provenance["complete"] = _convert(fetch(OFFICIAL) if place is None else place, split, new_split)
+    def convert(new_split: NewSplit) -> dict[str, bool | None]:
+        return {"complete": _convert(fetch(OFFICIAL) if place is None else place, split, new_split)}
 
-    rule = class_folders.rule(SIDE)
-    return open_or_convert("cub", split, key, rule, class_list(split), convert, provenance)
+    return open_or_convert(Split("cub", split, key, class_folders.rule(SIDE), class_list(split)), convert, provenance)
 
 
 def class_list(split: str) -> tuple[str, ...]:
@@ -77,8 +71,7 @@ def _key_of(place: Path, split: str) -> str:
     if not place.is_dir():
         return class_folders.key_of(place)
     table = _list_in(place)
-    groups = _listed(table, split) if table else _unlisted(place, split)
-    return class_folders.key_of(place, groups | ({LIST: [table]} if table else {}))
+    return class_folders.key_of(place, _groups(place, split) | ({LIST: [table]} if table else {}))
 
 
 def _convert(place: Path, split: str, new_split: NewSplit) -> bool | None:
@@ -86,17 +79,17 @@ def _convert(place: Path, split: str, new_split: NewSplit) -> bool | None:
     classes = class_list(split)
 
     def wanted(name: PurePosixPath) -> bool:
-        return name.name == LIST or (name.parent.name in classes and class_folders.is_image(name.name))
+        return name.name == LIST or (name.parent.name in classes and is_image(name.name))
 
-    with class_folders.as_folder(place, wanted) as folder:
-        table = _list_in(folder)
-        groups = _listed(table, split) if table else _unlisted(folder, split)
+    with as_folder([place], wanted, new_split) as folder:
+        groups = _groups(folder, split)
         check_classes(groups, classes, place, f"{ARCHIVE}, its unpacked folder, or its class folders")
-        write_classes(from_files(groups, SIDE), new_split, SIDE, f"converting cub {split}")
+        write_files(new_split, groups, SIDE, f"converting cub {split}")
+        table = _list_in(folder)
         complete = len(_lines(table)) == IMAGES if table else None
     if not complete:
-        told = f"its {LIST} does not list {IMAGES:,} images" if table else f"it has no {LIST}, so it cannot be checked"
-        warnings.warn(f"{place} may not be the full CUB-200-2011: {told}", IncompleteDataset, stacklevel=2)
+        doubt = f"its {LIST} does not list {IMAGES:,} images" if table else f"it has no {LIST}, so it cannot be checked"
+        warnings.warn(f"{place} may not be the full CUB-200-2011: {doubt}", IncompleteDataset, stacklevel=2)
     return complete
 
 
@@ -108,8 +101,8 @@ def _list_in(folder: Path) -> Path | None:
 
 def _lines(table: Path) -> list[PurePosixPath]:
     """``images.txt`` has one image per line: its number, and its place below images/."""
-    lines = [line.split(maxsplit=1) for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
-    names = [PurePosixPath(line[-1].strip()) for line in lines]
+    lines = [line.split(maxsplit=1) for line in read_lines(table)]
+    names = [PurePosixPath(line[-1]) for line in lines]
     wrong = [
         str(name) for name, line in zip(names, lines) if len(line) != 2 or len(name.parts) != 2 or ".." in name.parts
     ]
@@ -118,17 +111,14 @@ def _lines(table: Path) -> list[PurePosixPath]:
     return names
 
 
-def _listed(table: Path, split: str) -> dict[str, list[Path]]:
-    groups = defaultdict(list)
+def _groups(folder: Path, split: str) -> class_folders.Groups:
+    table, classes = _list_in(folder), class_list(split)
+    if table is None:
+        groups = class_folders.find_classes(folder, classes)
+        return {name: [file for file in files if not file.stem.endswith("_rgb")] for name, files in groups.items()}
+    listed = defaultdict(list)
     for name in _lines(table):
-        groups[name.parts[0]].append(table.parent / "images" / name)
-    found = {name: groups[name] for name in class_list(split) if name in groups}
-    absent = [file for files in found.values() for file in files if not file.is_file()]
-    if absent:
-        raise ValueError(f"{table} lists {absent[0].name}, and {len(absent) - 1} more, which are not there")
-    return found
-
-
-def _unlisted(folder: Path, split: str) -> dict[str, list[Path]]:
-    groups = class_folders.find_classes(folder, class_list(split))
-    return {name: [file for file in files if not file.stem.endswith("_rgb")] for name, files in groups.items()}
+        listed[name.parts[0]].append(table.parent / "images" / name)
+    present = {name: listed[name] for name in classes if name in listed}
+    check_files(table, present)
+    return present

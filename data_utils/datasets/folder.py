@@ -12,38 +12,32 @@ No class may be in two splits. Classes may differ in size. The terms of use are 
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-from tqdm.auto import tqdm
-
+from ..files.image_files import SUFFIXES, Mode
+from ..files.text_files import read_lines, readable
 from ..images import ImageClasses
-from ..store.convert import NewSplit, open_or_convert
+from ..store.convert import NewSplit, Split, open_or_convert
 from . import class_folders
-from .class_folders import existing, read_image
-
-SPLITS = ("train", "val", "test")
-SUFFIXES = (*class_folders.SUFFIXES, ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".tga", ".jp2")
-
-Groups = dict[str, list[Path]]  # class name: image files
+from .class_folders import SPLITS, Groups, check_split, existing, write_files
 
 
 def load(
     split: str,
     path: str | Path | None = None,
     size: int = 84,
-    mode: Literal["RGB", "L"] = "RGB",
+    mode: Mode = "RGB",
     ratios: Sequence[float] = (0.64, 0.16, 0.20),
     seed: int = 0,
     lists: str | Path | None = None,
 ) -> ImageClasses:
     """One split of your own images; classes and images in the order of their names.
 
-    Images are (C, size, size) uint8, resized by the rule in `class_folders`: bicubic, without keeping the aspect
-    ratio. Of an animation the first picture is taken.
+    Images are (C, size, size) uint8, resized by the rule in `files.image_files`: bicubic, without keeping the aspect
+    ratio. Photographs are turned as their EXIF data say, transparent ground becomes white paper, 16 bits are scaled to
+    8, and of an animation the first frame is taken, with a warning.
 
     Args:
         split: "train", "val", "test", or "all" for every class.
@@ -60,8 +54,7 @@ def load(
         FileNotFoundError: if there is nothing at ``path`` or ``lists``.
         StoreError: if the converted images cannot be written.
     """
-    if split not in (*SPLITS, "all"):
-        raise ValueError(f"folder has no split {split!r}; it has {', '.join(SPLITS)}, all")
+    check_split("folder", split, (*SPLITS, "all"))
     if path is None:
         raise ValueError(
             "a folder of your own images needs path=…, or once: python -m cxgrad_lite data get folder --from DIR"
@@ -72,24 +65,14 @@ def load(
     if not place.is_dir():
         raise ValueError(f"{place} is not a folder of class folders")
     groups = _choose(_splits(place, ratios, seed, place if lists is None else existing(lists)), split, place)
-    rule = f"{class_folders.rule(size)}; mode {mode}"
+    rule = f"{class_folders.rule(size)}; mode {mode}; turned by EXIF data, transparent ground white; version 2"
     key = hashlib.sha256(f"{class_folders.key_of(place, groups)} {rule}".encode()).hexdigest()
 
     def convert(new_split: NewSplit) -> None:
-        _convert(groups, size, mode, f"converting {place.name} {split}", new_split)
+        write_files(new_split, groups, size, f"converting {place.name} {split}", mode, own=True)
 
-    provenance = {"source": str(place), "licence": "that of your own images"}
-    return open_or_convert("folder", split, key, rule, tuple(groups), convert, provenance)
-
-
-def _convert(groups: Groups, size: int, mode: Literal["RGB", "L"], doing: str, new_split: NewSplit) -> None:
-    counts = [len(files) for files in groups.values()]
-    channels = 3 if mode == "RGB" else 1
-    with new_split(list(groups), counts, (channels, size, size)) as writer, tqdm(None, doing, sum(counts)) as bar:
-        for label, files in enumerate(groups.values()):
-            for file in files:
-                writer.put(label, read_image(file, size, mode))
-                bar.update()
+    provenance = {"source": readable(str(place)), "licence": "that of your own images"}
+    return open_or_convert(Split("folder", split, key, rule, tuple(groups)), convert, provenance)
 
 
 def _splits(place: Path, ratios: Sequence[float], seed: int, lists: Path) -> dict[str, Groups]:
@@ -97,33 +80,24 @@ def _splits(place: Path, ratios: Sequence[float], seed: int, lists: Path) -> dic
         return _by_lists(_class_folders(place), lists)
     if lists != place:
         raise FileNotFoundError(f"there is no train.txt, val.txt or test.txt in {lists}")
-    by_folder = {name: groups for name in SPLITS if (groups := _class_folders(place / name))}
+    by_folder = {name: _class_folders(place / name) for name in SPLITS if (place / name).is_dir()}
+    by_folder = {name: groups for name, groups in by_folder.items() if groups}
     return by_folder or _by_ratio(_class_folders(place), ratios, seed)
 
 
 def _class_folders(place: Path) -> Groups:
-    if not place.is_dir():
-        return {}
-    with os.scandir(place) as entries:
-        folders = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    found = {name: sorted(file for file in (place / name).iterdir() if _is_image(file.name)) for name in folders}
-    return {name: files for name, files in found.items() if files}
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")  # a leading dot: other systems' litter
+    return {readable(name): files for name, files in class_folders.class_folders(place).items()}
 
 
 def _by_lists(groups: Groups, lists: Path) -> dict[str, Groups]:
     splits = {}
-    for split in SPLITS:
-        file = lists / f"{split}.txt"
-        if not file.is_file():
-            continue
-        names = {line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()}
+    for split in [split for split in SPLITS if (lists / f"{split}.txt").is_file()]:
+        names = set(read_lines(lists / f"{split}.txt"))
         missing = sorted(names - groups.keys())
         if missing:
-            raise ValueError(f"{file} lists {missing[0]!r}, of which there are no images ({len(missing)} such classes)")
+            raise ValueError(
+                f"{lists / split}.txt lists {missing[0]!r}, of which there are no images ({len(missing)} such classes)"
+            )
         splits[split] = {name: groups[name] for name in sorted(names)}
     return splits
 

@@ -2,7 +2,7 @@
 
 Each class is a letter or digit of one script, with 20 images of 28×28 pixels. Ink is 255 and paper 0, as in MNIST;
 Omniglot has to be inverted to match. Training, validation and test classes share no script, and no two classes look
-alike, in whatever script. `data_utils.render_glyphs` made the file and can make it again.
+alike, in whatever script. `data_utils.rendering.render_glyphs` made the file and can make it again.
 
 The characters are rendered from the typefaces that matplotlib ships: DejaVu (Bitstream Vera licence) and STIX (SIL
 Open Font License). Both licences permit images of text without conditions; no font is part of this package.
@@ -51,11 +51,11 @@ def load(split: str) -> ImageClasses:
     Raises:
         ValueError: if split is another word, or the shipped file is damaged.
     """
-    wanted = scripts(split)
+    members = scripts(split)
     with np.load(io.BytesIO(_checked(FILE)), allow_pickle=False) as archive:
         names, images = archive["names"].tolist(), torch.from_numpy(archive["images"])  # images (classes, 20, 28, 28)
     groups = zip(names, images.unsqueeze(2), strict=True)
-    return ImageClasses.from_groups((name, stack) for name, stack in groups if name.partition("/")[0] in wanted)
+    return ImageClasses.from_groups((name, stack) for name, stack in groups if name.partition("/")[0] in members)
 
 
 def _checked(file: Path) -> bytes:

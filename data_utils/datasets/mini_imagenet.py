@@ -1,22 +1,17 @@
 """miniImageNet: 100 classes of ImageNet with 600 images each, in the split of Ravi and Larochelle: 64 / 16 / 20.
 
-O. Vinyals, C. Blundell, T. Lillicrap, K. Kavukcuoglu and D. Wierstra: Matching networks for one shot learning.
-NeurIPS 2016. Split: S. Ravi and H. Larochelle: Optimization as a model for few-shot learning. ICLR 2017. Images:
-O. Russakovsky et al.: ImageNet large scale visual recognition challenge. IJCV 115 (2015), 211-252; ImageNet's terms
-allow non-commercial research and education only.
+O. Vinyals et al., NeurIPS 2016; split by S. Ravi and H. Larochelle, ICLR 2017; terms in `catalogue`.
 
 Images are (3, 84, 84) uint8. The download is that of learn2learn's record on Zenodo, which has them at this size; its
 sizes and checksums are known from one source only, a public loader that says it read them from the record. Images of
-other sizes are resized by the rule in `class_folders`.
+other sizes are resized by the rule in `files.image_files`.
 """
 
 from __future__ import annotations
 
-import csv
 import warnings
-from collections import defaultdict
-from collections.abc import Iterator
-from functools import partial
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,14 +19,26 @@ import numpy as np
 from PIL import Image
 
 from ..files.archives import check_no_page
-from ..files.download import Source, fetch
+from ..files.download import fetch
+from ..files.image_files import Pixels, decode, fit, read_image, tiles
 from ..files.pickles import load_plain
+from ..files.sources import Source
+from ..files.text_files import read_table
 from ..images import ImageClasses
-from ..store.convert import NewSplit, open_or_convert
-from ..store.writer import Pixels
+from ..store.convert import NewSplit, Split, open_or_convert
 from . import class_folders
 from .catalogue import terms
-from .class_folders import Found, IncompleteDataset, check_classes, decode, existing, fit, from_files, write_classes
+from .class_folders import (
+    Groups,
+    IncompleteDataset,
+    as_folder,
+    check_classes,
+    check_files,
+    check_split,
+    existing,
+    find_classes,
+    write_images,
+)
 
 SIDE = 84  # pixels
 IMAGES = 600  # per class
@@ -39,6 +46,8 @@ TILE, COLUMNS = 96, 25  # of a sheet of images: pixels from one to the next, and
 EXPECTED = (
     "the pickles of the Zenodo record, class folders named as n01532829, or images/ with train.csv, val.csv, test.csv"
 )
+
+Images = Iterator[tuple[str, Pixels]]  # class name, image
 
 
 def _source(name: str, size: int, md5: str) -> Source:
@@ -68,26 +77,18 @@ def load(split: str, path: str | Path | None = None) -> ImageClasses:
             images/ with Ravi and Larochelle's train.csv, val.csv, test.csv. A folder with any of these, or an archive
             of the latter two. Zip files mini_imagenet_{train,val,test}.zip with one sheet per class are understood.
 
-    Raises:
-        ValueError: if there is no such split, or the data at ``path`` is incomplete or damaged.
-        FileNotFoundError: if there is nothing at ``path``.
-        DownloadError: if the data cannot be downloaded.
-        StoreError: if the converted images cannot be written.
+    Raises: as `data_utils.load`.
     """
-    if split not in SOURCES:
-        raise ValueError(f"mini_imagenet has no split {split!r}; it has {', '.join(SOURCES)}")
-    classes = class_list(split)
+    check_split("mini_imagenet", split)
     place = None if path is None else find_place(existing(path), split)
     key = str(SOURCES[split].md5) if place is None else _key_of(place, split)
-    provenance: dict[str, Any] = {
-        "source": SOURCES[split].urls[0] if place is None else str(place),
-        **terms("mini_imagenet"),
-    }
+    provenance = {"source": SOURCES[split].urls[0] if place is None else str(place), **terms("mini_imagenet")}
 
-    def convert(new_split: NewSplit) -> None:
-        provenance.update(_convert(fetch(SOURCES[split]) if place is None else place, split, new_split))
+    def convert(new_split: NewSplit) -> dict[str, Any]:
+        return _convert(fetch(SOURCES[split]) if place is None else place, split, new_split)
 
-    return open_or_convert("mini_imagenet", split, key, class_folders.rule(SIDE), classes, convert, provenance)
+    known = Split("mini_imagenet", split, key, class_folders.rule(SIDE), class_list(split))
+    return open_or_convert(known, convert, provenance)
 
 
 def class_list(split: str) -> tuple[str, ...]:
@@ -109,60 +110,62 @@ def _convert(place: Path, split: str, new_split: NewSplit) -> dict[str, Any]:
     """Facts for the manifest: the form of the source, and whether all images are there."""
     classes = class_list(split)
     if place.suffix == ".pkl":
-        return _write(_from_pickle(place, classes), place, split, new_split) | {"form": "pickle"}
+        return {"form": "pickle", "complete": _write(*_from_pickle(place, classes), place, split, new_split)}
 
     def wanted(name: PurePosixPath) -> bool:
         return name.suffix == ".csv" or bool({name.stem, name.name[:9], *name.parts} & set(classes))
 
-    with class_folders.as_folder(place, wanted) as folder:
+    with as_folder([place], wanted, new_split) as folder:
         if (folder / "index.csv").is_file():
-            facts = _write(_from_sheets(folder, classes), place, split, new_split)
-            _tell(f"{place}: its images were encoded a second time, as JPEG sheets.")
-            return facts | {"form": "sheets, encoded a second time"}
-        return _write(from_files(_groups(folder, split), SIDE), place, split, new_split) | {"form": "image files"}
+            complete = _write(*_from_sheets(folder, classes), place, split, new_split)
+            _warn(f"{place}: its images were encoded a second time, as JPEG sheets.")
+            return {"form": "sheets, encoded a second time", "complete": complete}
+        groups = _groups(folder, split)
+        counts = {name: len(files) for name, files in groups.items()}
+        images = ((name, read_image(file, SIDE)) for name in classes for file in groups[name])
+        return {"form": "image files", "complete": _write(counts, images, place, split, new_split)}
 
 
-def _write(found: Found, place: Path, split: str, new_split: NewSplit) -> dict[str, Any]:
+def _write(counts: Mapping[str, int], images: Images, place: Path, split: str, new_split: NewSplit) -> bool:
+    """Whether all images are there."""
     classes = class_list(split)
-    check_classes(found, classes, place, EXPECTED)
-    counts = {name: found[name][0] for name in classes}
+    check_classes(counts, classes, place, EXPECTED)
+    counts = {name: counts[name] for name in classes}
     most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
     if counts[most] > IMAGES:
         raise ValueError(
             f"{place}: class {most} has {counts[most]} images; miniImageNet has {IMAGES} chosen ones of each class, "
             f"named in Ravi and Larochelle's {split}.csv"
         )
-    write_classes({name: found[name] for name in classes}, new_split, SIDE, f"converting mini_imagenet {split}")
+    write_images(new_split, counts, images, (3, SIDE, SIDE), f"converting mini_imagenet {split}")
     if counts[least] < IMAGES:
-        _tell(
+        _warn(
             f"{place} is not the full miniImageNet: class {least} has {counts[least]} of {IMAGES} images, and "
             f"{sum(counts.values()):,} of {IMAGES * len(classes):,} are there in {split}."
         )
-    return {"complete": counts[least] == IMAGES}
+    return counts[least] == IMAGES
 
 
-def _tell(fact: str) -> None:
+def _warn(fact: str) -> None:
     warnings.warn(f"{fact} Say so beside results.", IncompleteDataset, stacklevel=4)
 
 
-def _groups(folder: Path, split: str) -> dict[str, list[Path]]:
+def _groups(folder: Path, split: str) -> Groups:
     """The image files of each class, from class folders or from a list such as train.csv beside images/."""
-    table = next((file for pattern in ("", "*/") for file in sorted(folder.glob(f"{pattern}{split}.csv"))), None)
-    if table is None or not (table.parent / "images").is_dir():
-        return class_folders.find_classes(folder, class_list(split))
+    tables = [*folder.glob(f"{split}.csv"), *sorted(folder.glob(f"*/{split}.csv"))]
+    table = next((table for table in tables if (table.parent / "images").is_dir()), None)
+    if table is None:
+        return find_classes(folder, class_list(split))
     groups = defaultdict(list)
-    with open(table, encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if not {"filename", "label"} <= row.keys() or PurePosixPath(row["filename"]).name != row["filename"]:
-                raise ValueError(f"{table} is not a list of files and labels")
-            groups[row["label"]].append(table.parent / "images" / row["filename"])
-    absent = [file for files in groups.values() for file in files if not file.is_file()]
-    if absent:
-        raise ValueError(f"{table} lists {absent[0].name}, and {len(absent) - 1} more, which are not in images/")
+    for row in read_table(table, "filename", "label"):
+        if PurePosixPath(row["filename"]).name != row["filename"]:
+            raise ValueError(f"{table} is not a list of files and labels")
+        groups[row["label"]].append(table.parent / "images" / row["filename"])
+    check_files(table, groups)
     return dict(groups)
 
 
-def _from_pickle(place: Path, classes: tuple[str, ...]) -> Found:
+def _from_pickle(place: Path, classes: tuple[str, ...]) -> tuple[dict[str, int], Images]:
     check_no_page(place)
     try:
         with open(place, "rb") as file:
@@ -177,28 +180,17 @@ def _from_pickle(place: Path, classes: tuple[str, ...]) -> Found:
         raise ValueError(f"{place} is not a pickle of miniImageNet: {error}") from error
     if set(rows) != set(classes):
         raise ValueError(f"{place} holds {len(rows)} classes that are not the {len(classes)} of this split")
-
-    def pixels(chosen: Any) -> Iterator[Pixels]:
-        return (fit(Image.fromarray(images[row]), SIDE) for row in chosen)
-
-    return {name: (len(rows[name]), partial(pixels, rows[name])) for name in classes}
+    pixels = ((name, fit(Image.fromarray(images[row]), SIDE)) for name in classes for row in rows[name])
+    return {name: len(rows[name]) for name in classes}, pixels
 
 
-def _from_sheets(folder: Path, classes: tuple[str, ...]) -> Found:
+def _from_sheets(folder: Path, classes: tuple[str, ...]) -> tuple[dict[str, int], Images]:
     """Sheets ``n01532829.jpg``: rows of 25 tiles, each 96 x 96 pixels with the image in the upper left corner."""
-    counts: dict[str, int] = defaultdict(int)
-    with open(folder / "index.csv", encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            counts[row.get("class", "")] += 1
-
-    def tiles(name: str) -> Iterator[Pixels]:
-        image, size = decode(folder / f"{name}.jpg"), (COLUMNS * TILE, -(-counts[name] // COLUMNS) * TILE)
-        if image.size != size:
-            raise ValueError(f"{name}.jpg has {image.size} pixels, not {size}")
-        sheet = np.asarray(image).transpose(2, 0, 1)  # (3, rows * 96, 25 * 96)
-        for index in range(counts[name]):
-            top, left = index // COLUMNS * TILE, index % COLUMNS * TILE
-            yield sheet[:, top : top + SIDE, left : left + SIDE]
-
-    present = [name for name in classes if name in counts and (folder / f"{name}.jpg").is_file()]
-    return {name: (counts[name], partial(tiles, name)) for name in present}
+    counts = Counter(row["class"] for row in read_table(folder / "index.csv", "class"))
+    sheets = {name: folder / f"{name}.jpg" for name in classes if (folder / f"{name}.jpg").is_file()}
+    images = (
+        (name, image.transpose(2, 0, 1))
+        for name, file in sheets.items()
+        for image in tiles(decode(file), str(file), counts[name], COLUMNS, SIDE, TILE)
+    )
+    return {name: counts[name] for name in sheets if counts[name]}, images

@@ -1,8 +1,6 @@
 """Omniglot: 1,623 handwritten characters of 50 alphabets, each drawn by 20 people.
 
-B. M. Lake, R. Salakhutdinov and J. B. Tenenbaum: Human-level concept learning through probabilistic program
-induction. Science 350 (2015), 1332-1338. Data: https://github.com/brendenlake/omniglot, MIT licence,
-Copyright (c) 2015 Brenden Lake.
+B. M. Lake, R. Salakhutdinov and J. B. Tenenbaum, Science 350 (2015), 1332-1338; terms in `catalogue`.
 
 Images are (1, 28, 28) uint8 with ink 255 on paper 0. The rule: the 105 x 105 drawing is inverted, resized in float32
 with ``torchvision.transforms.v2.functional.resize`` (bilinear, ``antialias=True``), and rounded to the nearest byte.
@@ -11,53 +9,63 @@ with ``torchvision.transforms.v2.functional.resize`` (bilinear, ``antialias=True
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from ..files.download import Source, fetch
+from ..files.download import fetch
+from ..files.image_files import Pixels, decode, tiles
+from ..files.sources import Source
+from ..files.text_files import read_table
 from ..images import ImageClasses
-from ..store.convert import NewSplit, open_or_convert
+from ..store.convert import NewSplit, Split, open_or_convert
 from .catalogue import terms
-from .omniglot_files import DRAWERS, Drawings, digest_of, find_places, read_drawings
+from .class_folders import (
+    DEPTH,
+    SPLITS,
+    as_folder,
+    check_classes,
+    check_split,
+    existing,
+    folders_in,
+    image_files,
+    key_of,
+    write_images,
+)
 
 SIDE = 28  # pixels
+DRAWN_SIDE = 105  # pixels of a drawing
+DRAWERS = 20
 RULE = "inverted, bilinear with antialiasing in float32 to 28 x 28, rounded; version 1"
+REPACK = "omniglot.zip"
 SMALL_SPLITS = {
     "train": ("Balinese", "Early_Aramaic", "Greek", "Latin"),
     "val": ("Korean",),
     "test": ("Japanese_(katakana)", "Sanskrit", "Tagalog"),
 }
+EXPECTED = (
+    "the official archives, their unpacked folder images_background/Alphabet/character01/*.png, or a zip file of it"
+)
 
-
-def _source(name: str, size: int, sha256: str) -> Source:
-    repository = "brendenlake/omniglot"
-    urls = (
-        f"https://raw.githubusercontent.com/{repository}/master/python/{name}.zip",
-        f"https://github.com/{repository}/raw/master/python/{name}.zip",
-    )
-    return Source(f"{name}.zip", urls, size, sha256)
+Drawings = npt.NDArray[np.uint8]  # (20, 105, 105), paper 255 and ink 0
 
 
 # Sizes and checksums as TensorFlow Datasets lists them for the same files.
+_ARCHIVES = {
+    "images_background": (9_464_212, "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640"),
+    "images_evaluation": (6_462_886, "1f61a8f3366785b057fc117d9228e78a16e3d976c8953b2a10fcc74cf0609cee"),
+    "images_background_small1": (1_319_022, "f38eb80f801274ac2b4dff5b24289016bfaba4a7d5bb50deebf27104ad6cb8a4"),
+    "images_background_small2": (1_580_917, "3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f"),
+}
+_HOMES = ("raw.githubusercontent.com/brendenlake/omniglot/master", "github.com/brendenlake/omniglot/raw/master")
 SOURCES = {
-    "images_background": _source(
-        "images_background", 9_464_212, "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640"
-    ),
-    "images_evaluation": _source(
-        "images_evaluation", 6_462_886, "1f61a8f3366785b057fc117d9228e78a16e3d976c8953b2a10fcc74cf0609cee"
-    ),
-    "images_background_small1": _source(
-        "images_background_small1", 1_319_022, "f38eb80f801274ac2b4dff5b24289016bfaba4a7d5bb50deebf27104ad6cb8a4"
-    ),
-    "images_background_small2": _source(
-        "images_background_small2", 1_580_917, "3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f"
-    ),
+    name: Source(f"{name}.zip", tuple(f"https://{home}/python/{name}.zip" for home in _HOMES), size, sha256)
+    for name, (size, sha256) in _ARCHIVES.items()
 }
 
 
@@ -75,17 +83,13 @@ def load(split: str, path: str | Path | None = None) -> ImageClasses:
             folder (``images_background/Alphabet/character01/*.png``), or one zip file. A repack named ``omniglot.zip``
             with ``index.csv`` and one sheet per alphabet is understood too.
 
-    Raises:
-        ValueError: if there is no such split, or the data at ``path`` is incomplete or damaged.
-        FileNotFoundError: if there is nothing at ``path``.
-        DownloadError: if the archives cannot be downloaded.
-        StoreError: if the converted images cannot be written.
+    Raises: as `data_utils.load`.
     """
-    listed = {name: _listed(name) for name in ("train", "val", "test")}
+    listed = {name: _listed(name) for name in SPLITS}
     everything = [member for members in listed.values() for member in members]
     for part in ("background", "evaluation"):
         listed[part] = [member for member in everything if member.startswith(f"images_{part}/")]
-    _check_split("omniglot", split, listed)
+    check_split("omniglot", split, listed)
     parts = sorted({member.split("/")[0] for member in listed[split]})
     return _load("omniglot", split, [member.split("/", 1)[1] for member in listed[split]], parts, path)
 
@@ -102,11 +106,10 @@ def load_small(split: str, path: str | Path | None = None) -> ImageClasses:
         split: one of the three above.
         path: as in `load`.
 
-    Raises:
-        ValueError, FileNotFoundError, DownloadError, StoreError: as in `load`.
+    Raises: as `data_utils.load`.
     """
-    _check_split("omniglot_small", split, SMALL_SPLITS)
-    everything = [member.split("/", 1)[1] for name in ("train", "val", "test") for member in _listed(name)]
+    check_split("omniglot_small", split)
+    everything = [member.split("/", 1)[1] for name in SPLITS for member in _listed(name)]
     classes = [name for name in everything if name.split("/")[0] in SMALL_SPLITS[split]]
     part = "images_background_small2" if split == "test" else "images_background_small1"
     return _load("omniglot_small", split, classes, [part], path)
@@ -118,45 +121,103 @@ def _listed(split: str) -> list[str]:
     return file.read_text(encoding="utf-8").split()
 
 
-def _check_split(dataset: str, split: str, known: dict[str, list[str]] | dict[str, tuple[str, ...]]) -> None:
-    if split not in known:
-        raise ValueError(f"{dataset} has no split {split!r}; it has {', '.join(known)}")
-
-
-def _load(dataset: str, split: str, classes: list[str], parts: list[str], path: str | Path | None) -> ImageClasses:
-    expected = tuple(sorted(classes))
+def _load(dataset: str, split: str, names: list[str], parts: list[str], path: str | Path | None) -> ImageClasses:
+    classes = tuple(sorted(names))
     sources = [SOURCES[part] for part in parts]
-    places: list[Path] = []
-    if path is None:
-        # The key is that of the archives themselves, which therefore need not be read, or be there, a second time.
-        key = hashlib.sha256("".join(f"{source.sha256}\n" for source in sources).encode()).hexdigest()
-        origin = [source.urls[0] for source in sources]
-    else:
-        places = find_places(Path(path).expanduser(), [source.name for source in sources])
-        key = digest_of(places, expected)
-        origin = [str(place.absolute()) for place in places]
+    places = [] if path is None else _find_places(existing(path), [source.name for source in sources])
+    # The key of a download is that of its archives, which therefore need not be read, or be there, a second time.
+    keys = [_key_of(place, classes) for place in places] or [str(source.sha256) for source in sources]
+    key = hashlib.sha256("".join(f"{key}\n" for key in keys).encode()).hexdigest()
+    origin = [str(place) for place in places] or [source.urls[0] for source in sources]
 
     def convert(new_split: NewSplit) -> None:
-        found = places or [fetch(source) for source in sources]
-        _convert(found, expected, f"converting {dataset} {split}", new_split)
-
-    return open_or_convert(dataset, split, key, RULE, expected, convert, {"source": origin} | terms(dataset))
-
-
-def _convert(places: Sequence[Path], expected: tuple[str, ...], doing: str, new_split: NewSplit) -> None:
-    found = set()
-    with new_split(expected, [DRAWERS] * len(expected), (1, SIDE, SIDE)) as writer:
-        for name, drawings in tqdm(read_drawings(places, expected), doing, len(expected), unit=" classes"):
-            found.add(name)
-            for image in _shrink(drawings):
-                writer.put(expected.index(name), image)
-        missing = [name for name in expected if name not in found]
-        if missing:
-            raise ValueError(
-                f"{', '.join(map(str, places))}: {len(found)} of the {len(expected)} expected characters were found; "
-                f"the first one missing is {missing[0]}. Expected are the official archives, the unpacked folder "
-                f"images_background/Alphabet/character01/*.png, or a zip file of it."
+        archives = places or [fetch(source) for source in sources]
+        with as_folder(archives, _wanted(classes), new_split) as folder:
+            write_images(
+                new_split,
+                dict.fromkeys(classes, DRAWERS),
+                _images(folder, classes, ", ".join(map(str, archives))),
+                (1, SIDE, SIDE),
+                f"converting {dataset} {split}",
             )
+
+    return open_or_convert(Split(dataset, split, key, RULE, classes), convert, {"source": origin} | terms(dataset))
+
+
+def _find_places(path: Path, archives: Sequence[str]) -> list[Path]:
+    """What to read, from what the user named: archives, or one folder in the official layout."""
+    return [path / name for name in (*archives, REPACK) if (path / name).is_file()] or [path]
+
+
+def _key_of(place: Path, classes: Sequence[str]) -> str:
+    return key_of(place, _character_folders(place, classes) if place.is_dir() else None)
+
+
+def _wanted(classes: Sequence[str]) -> Callable[[PurePosixPath], bool]:
+    alphabets = {name.split("/")[0] for name in classes}
+
+    def wanted(name: PurePosixPath) -> bool:
+        sheet = name.stem in alphabets or name.name == "index.csv"
+        return not name.name.startswith(".") and (sheet or "/".join(name.parts[-3:-1]) in classes)
+
+    return wanted
+
+
+def _images(folder: Path, classes: Sequence[str], where: str) -> Iterator[tuple[str, Pixels]]:
+    present = set()
+    for name, drawings in read_drawings(folder, classes):
+        present.add(name)
+        yield from ((name, image) for image in _shrink(drawings))
+    check_classes(present, classes, where, EXPECTED)
+
+
+def read_drawings(folder: Path, classes: Sequence[str]) -> Iterator[tuple[str, Drawings]]:
+    """The characters in a folder, as (class name, (20, 105, 105) uint8); paper is 255, ink 0.
+
+    Raises:
+        ValueError: if a character has not exactly 20 drawings, or one is damaged or of another size; it is named.
+    """
+    groups = _character_folders(folder, classes)
+    for name, files in groups.items():
+        if len(files) != DRAWERS:
+            raise ValueError(f"{name} has {len(files)} drawings, not {DRAWERS}")
+        drawings = [tiles(decode(file, "L"), str(file), 1, 1, DRAWN_SIDE, DRAWN_SIDE) for file in files]
+        yield name, np.concatenate(drawings)
+    if (folder / "index.csv").is_file():
+        yield from _read_sheets(folder, [name for name in classes if name not in groups])
+
+
+def _character_folders(folder: Path, classes: Sequence[str]) -> dict[str, list[Path]]:
+    """The drawings of each character; one that is in two places is taken from the first."""
+    alphabets, homes, level = {name.split("/")[0] for name in classes}, list[Path](), [folder]
+    for _ in range(DEPTH):
+        level = sorted(inner for outer in level for inner in folders_in(outer))
+        homes += [home for home in level if home.name in alphabets]
+        level = [home for home in level if home.name not in alphabets]
+    groups: dict[str, list[Path]] = {}
+    for home in homes:
+        for character in sorted(folders_in(home)):
+            groups.setdefault(f"{home.name}/{character.name}", image_files(character))
+    return {name: groups[name] for name in classes if groups.get(name)}
+
+
+def _read_sheets(folder: Path, classes: Sequence[str]) -> Iterator[tuple[str, Drawings]]:
+    """Sheets ``part/Alphabet.png``: one character a row, one drawer a column; ``index.csv`` says which row is whose."""
+    index = folder / "index.csv"
+    sheets: dict[str, dict[str, str]] = defaultdict(dict)  # file: row: class
+    for row in read_table(index, "part", "alphabet", "row", "character"):
+        sheet = sheets[f"{row['part']}/{row['alphabet']}.png"]
+        if row["row"] in sheet:
+            raise ValueError(f"{index} has two characters in row {row['row']} of {row['alphabet']}")
+        sheet[row["row"]] = f"{row['alphabet']}/{row['character']}"
+    for file, names in sheets.items():
+        if not set(names.values()).intersection(classes):
+            continue
+        if names.keys() != set(map(str, range(len(names)))):
+            raise ValueError(f"{index} does not give each row of {file}, from 0 to {len(names) - 1}, one character")
+        grid = tiles(decode(folder / file, "L"), file, len(names) * DRAWERS, DRAWERS, DRAWN_SIDE, DRAWN_SIDE)
+        rows = grid.reshape(len(names), DRAWERS, DRAWN_SIDE, DRAWN_SIDE)
+        yield from ((name, rows[int(row)]) for row, name in names.items() if name in classes)
 
 
 def _shrink(drawings: Drawings) -> npt.NDArray[np.uint8]:

@@ -1,36 +1,35 @@
 """tieredImageNet: 608 classes of ImageNet whose splits come from different branches of WordNet: 351 / 97 / 160.
 
-M. Ren, E. Triantafillou, S. Ravi, J. Snell, K. Swersky, J. B. Tenenbaum, H. Larochelle and R. S. Zemel: Meta-learning
-for semi-supervised few-shot classification. ICLR 2018. Images: O. Russakovsky et al.: ImageNet large scale visual
-recognition challenge. IJCV 115 (2015), 211-252; ImageNet's terms allow non-commercial research and education only.
+M. Ren et al., ICLR 2018; terms in `catalogue`.
 
 Images are (3, 84, 84) uint8, 779,165 in all (16.5 GB converted), and classes differ in size. The download is that of
 learn2learn's record on Zenodo, about 12 GB; neither sizes nor checksums are published for it, and a warning says so.
 Its pickles are lists of PNG files and are read as a stream, one image at a time; they were made with OpenCV's bicubic
-``resize``. Images of other sizes are resized by the rule in `class_folders`. 58 classes are also miniImageNet's, and 13
-of the test classes here are train classes there.
+``resize``. Images of other sizes are resized by the rule in `files.image_files`. 58 classes are also miniImageNet's,
+and 13 of the test classes here are train classes there.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..files.archives import check_no_page
-from ..files.download import Source, fetch
-from ..files.pickles import load_plain, stream_list
+from ..files.download import fetch
+from ..files.image_files import Pixels, read_image
+from ..files.pickles import load_plain, png_files
+from ..files.sources import Source, set_aside_if_wrong
+from ..files.text_files import read_lines, read_table
 from ..images import ImageClasses
-from ..store.convert import NewSplit, open_or_convert
+from ..store.convert import NewSplit, Split, open_or_convert
 from . import class_folders
 from .catalogue import terms
-from .class_folders import IncompleteDataset, check_classes, existing, from_files, read_image, write_classes
+from .class_folders import IncompleteDataset, as_folder, check_classes, check_split, existing, write_files, write_images
 
 SIDE = 84  # pixels
 IMAGES = {"train": 448_695, "val": 124_261, "test": 206_209}
@@ -49,30 +48,21 @@ def load(split: str, path: str | Path | None = None) -> ImageClasses:
             ``{split}_labels.pkl`` (names may begin with ``tiered-imagenet-``); class folders of images of any size,
             such as ImageNet's own train folder; or an archive of either, which is unpacked for the time being.
 
-    Raises:
-        ValueError: if there is no such split, or the data at ``path`` is incomplete or damaged.
-        FileNotFoundError: if there is nothing at ``path``.
-        DownloadError: if the data cannot be downloaded.
-        StoreError: if the converted images cannot be written.
+    Raises: as `data_utils.load`.
     """
-    if split not in IMAGES:
-        raise ValueError(f"tiered_imagenet has no split {split!r}; it has {', '.join(IMAGES)}")
+    check_split("tiered_imagenet", split, IMAGES)
     place = None if path is None else existing(path)
     source = str(sources(split)[0].urls[0] if place is None else place)
-    provenance: dict[str, Any] = {"source": source, **terms("tiered_imagenet")}
 
-    def convert(new_split: NewSplit) -> None:
-        if place is None:
-            count = _from_download(split, new_split)
-        else:
-            count = _from_place(place, split, new_split)
-        provenance["complete"] = count == IMAGES[split]
+    def convert(new_split: NewSplit) -> dict[str, bool]:
+        count = _from_download(split, new_split) if place is None else _from_place(place, split, new_split)
         if count != IMAGES[split]:
-            told = f"{place or source} is not the full tieredImageNet: {count:,} of {IMAGES[split]:,} images are there"
-            warnings.warn(f"{told} in {split}. Say so beside results.", IncompleteDataset, stacklevel=2)
+            part = f"{place or source} is not the full tieredImageNet: {count:,} of {IMAGES[split]:,} images are there"
+            warnings.warn(f"{part} in {split}. Say so beside results.", IncompleteDataset, stacklevel=2)
+        return {"complete": count == IMAGES[split]}
 
-    rule, key = class_folders.rule(SIDE), _key_of(place, split)
-    return open_or_convert("tiered_imagenet", split, key, rule, class_list(split), convert, provenance)
+    known = Split("tiered_imagenet", split, _key_of(place, split), class_folders.rule(SIDE), class_list(split))
+    return open_or_convert(known, convert, {"source": source, **terms("tiered_imagenet")})
 
 
 def sources(split: str) -> tuple[Source, Source]:
@@ -104,19 +94,17 @@ def wordnet_numbers(names: Sequence[str], split: str, others: Iterable[tuple[str
         ValueError: if the names are not those of the split's classes, each one once.
     """
     known = {number: {number} for number in class_list(split)}
-    table = Path(__file__).with_name("splits") / "tiered_imagenet_categories.csv"
-    with open(table, encoding="utf-8", newline="") as file:
-        rows = [(row["wordnet_name"], row["wnid"]) for row in csv.DictReader(file)]
-    for synonyms, number in [*rows, *others]:
+    table = read_table(Path(__file__).with_name("splits") / "tiered_imagenet_categories.csv", "wordnet_name", "wnid")
+    for synonyms, number in [*((row["wordnet_name"], row["wnid"]) for row in table), *others]:
         if number in class_list(split):
             for name in (synonyms.lower(), synonyms.lower().split(",")[0]):
                 known.setdefault(name, set()).add(number)
-    found = [sorted(known.get(name.replace("_", " ").lower(), ())) for name in names]
-    unclear = [name for name, numbers in zip(names, found) if len(numbers) != 1]
-    numbers = [numbers[0] for numbers in found if len(numbers) == 1]
+    meanings = [sorted(known.get(name.replace("_", " ").lower(), ())) for name in names]
+    unclear = [name for name, numbers in zip(names, meanings) if len(numbers) != 1]
+    numbers = [numbers[0] for numbers in meanings if len(numbers) == 1]
     if unclear or sorted(numbers) != list(class_list(split)):
-        told = f"the first unknown one is {unclear[0]!r}" if unclear else "one is missing or there twice"
-        raise ValueError(f"{len(names)} class names are not the {len(class_list(split))} of {split}: {told}")
+        fault = f"the first unknown one is {unclear[0]!r}" if unclear else "one is missing or there twice"
+        raise ValueError(f"{len(names)} class names are not the {len(class_list(split))} of {split}: {fault}")
     return numbers
 
 
@@ -149,12 +137,12 @@ def _from_place(place: Path, split: str, new_split: NewSplit) -> int:
         pickles = (f"{split}_images_png.pkl", f"{split}_labels.pkl", *NAMES)
         return name.name.endswith(pickles) or bool(set(name.parts) & set(classes))
 
-    with class_folders.as_folder(place, wanted) as folder:
+    with as_folder([place], wanted, new_split) as folder:
         if pickles := _pickles(folder, split):
             return _from_pickles(*pickles, split, new_split)
         groups = class_folders.find_classes(folder, classes)
         check_classes(groups, classes, place, EXPECTED)
-        write_classes(from_files(groups, SIDE), new_split, SIDE, f"converting tiered_imagenet {split}")
+        write_files(new_split, groups, SIDE, f"converting tiered_imagenet {split}")
         return sum(len(files) for files in groups.values())
 
 
@@ -166,28 +154,27 @@ def _from_download(split: str, new_split: NewSplit) -> int:
         for name in NAMES:
             fetch(_source(name))
         _read_labels(fetch(labels), split)
-    try:
+    with set_aside_if_wrong(images):
         return _from_pickles(fetch(labels), fetch(images), split, new_split)
-    except ValueError as error:
-        told = "no checksum is published, so the download may be at fault: remove the file to have it downloaded anew"
-        raise ValueError(f"{error} ({told})") from error
 
 
 def _from_pickles(labels: Path, images: Path, split: str, new_split: NewSplit) -> int:
     """How many images were written; each one is read, decoded and written before the next."""
-    numbers = _read_labels(labels, split)  # (N,) int64, positions in class_list
-    counts = np.bincount(numbers, minlength=len(class_list(split))).tolist()
+    classes, numbers = class_list(split), _read_labels(labels, split)  # numbers (N,) int64, positions in classes
     check_no_page(images)
-    index = -1
-    with new_split(class_list(split), counts, (3, SIDE, SIDE)) as writer, open(images, "rb") as file:
-        items = stream_list(file)
-        for index, item in enumerate(tqdm(items, f"converting tiered_imagenet {split}", len(numbers), unit=" images")):
-            data = item.tobytes() if isinstance(item, np.ndarray) and item.dtype == np.uint8 else item
-            if index == len(numbers) or not isinstance(data, bytes):
-                raise ValueError(f"{images}: item {index:,} is no PNG file, or there are more images than labels")
-            writer.put(int(numbers[index]), read_image(data, SIDE, where=f"{images}: image {index:,}"))
+
+    def decoded(file: BinaryIO) -> Iterator[tuple[str, Pixels]]:
+        index = -1
+        for index, data in enumerate(png_files(file)):
+            if index == len(numbers):
+                raise ValueError(f"{images} holds more images than the {len(numbers):,} labels in {labels.name}")
+            yield classes[numbers[index]], read_image(data, SIDE, where=f"{images}: image {index:,}")
         if index + 1 != len(numbers):
             raise ValueError(f"{images} holds {index + 1:,} images, and {labels.name} has {len(numbers):,} labels")
+
+    counts = dict(zip(classes, np.bincount(numbers, minlength=len(classes)).tolist()))
+    with open(images, "rb") as file:
+        write_images(new_split, counts, decoded(file), (3, SIDE, SIDE), f"converting tiered_imagenet {split}")
     return len(numbers)
 
 
@@ -212,5 +199,4 @@ def _names_beside(labels: Path) -> list[tuple[str, str]]:
     names, numbers = (labels.with_name(start + name) for name in NAMES)
     if not (names.is_file() and numbers.is_file()):
         return []
-    lines = [file.read_text(encoding="utf-8").splitlines() for file in (names, numbers)]
-    return [(name.strip(), number.strip()) for name, number in zip(*lines)]
+    return list(zip(read_lines(names), read_lines(numbers)))

@@ -2,8 +2,8 @@
 
 ::
 
-    python -m data_utils.render_glyphs           # writes data_utils/glyphs.npz and prints its SHA-256
-    python -m data_utils.render_glyphs --check   # renders anew and compares with the shipped file
+    python -m data_utils.rendering.render_glyphs           # writes glyphs.npz and prints its SHA-256
+    python -m data_utils.rendering.render_glyphs --check   # renders anew and compares with the shipped file
 
 Every image starts from a glyph 160 pixels per em in size, in one of the typefaces that have the character. The stroke
 is made thicker or thinner, the shape is turned, sheared, stretched and bent, and the result is placed at a random
@@ -128,7 +128,7 @@ def difference(images: NDArray[np.uint8], shipped: NDArray[np.uint8]) -> tuple[f
 
 
 def write(file: Path) -> None:
-    """Render all classes into ``file`` and print its SHA-256, the constant in `data_utils.glyphs`."""
+    """Render all classes into ``file`` and print its SHA-256, the constant in `data_utils.datasets.glyphs`."""
     characters = choose()
     names = np.array([class_name(character) for character in characters])
     code_points = np.array([ord(character) for character in characters], dtype=np.int32)

@@ -16,43 +16,31 @@ import json
 import os
 import shutil
 import sys
-import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from tqdm.auto import tqdm
 
-from ..files.download import file_digest, take_lock
+from ..files.locks import only_one
+from ..files.sources import file_digest
 from ..images import ImageClasses
 from .reader import FORMAT, MANIFEST, Manifest, fault, home, manifests, open_split, sampled_digest
 from .writer import IMAGES, SplitWriter, StoreError, cannot_write
 
-__all__ = ["Manifest", "NewSplit", "SplitWriter", "StoreError", "fault", "manifests", "noted", "open_or_convert"]
+__all__ = ["Manifest", "NewSplit", "Split", "StoreError", "fault", "manifests", "open_or_convert", "opened_folders"]
 
-NewSplit = Callable[[Sequence[str], Sequence[int], tuple[int, int, int]], SplitWriter]  # names, counts, (C, H, W)
-
-_noted: ContextVar[list[Path]] = ContextVar("_noted")
+_opened: ContextVar[list[Path]] = ContextVar("_opened")
 
 
-def open_or_convert(
-    dataset: str,
-    split: str,
-    key: str,
-    rule: str,
-    expected: tuple[str, ...] | None,
-    convert: Callable[[NewSplit], None],
-    provenance: Mapping[str, Any],
-) -> ImageClasses:
-    """The images of a converted split, memory-mapped; they are converted first where that was not done yet.
-
-    A split that is damaged, or was made by another rule or of other classes, is named in a warning and made anew.
-    A second process that wants the same split waits for the first one and then uses its files. Changing the images
-    in memory does not change the file.
+@dataclass(frozen=True)
+class Split:
+    """What identifies a converted split.
 
     Args:
         dataset: its name.
@@ -60,136 +48,160 @@ def open_or_convert(
         key: in hexadecimal, at least 16 digits; stands for the source files and the options that shape the images,
             so that splits with different keys can lie side by side.
         rule: name and version of the conversion.
-        expected: the class names, in order; None if any are right.
-        convert: called with ``new_split``; puts all images into ``with new_split(names, counts, (C, H, W)) as writer``.
-        provenance: kept in the manifest as it is after ``convert``: source, licence, citation and other facts. Licence
-            and citation are printed when the first split of a dataset is converted.
+        classes: the class names, in order; None if any are right.
+    """
+
+    dataset: str
+    split: str
+    key: str
+    rule: str
+    classes: tuple[str, ...] | None = None
+
+    @property
+    def folder(self) -> Path:
+        return home() / f"{self.dataset}-{self.split}-{self.key[:16]}"
+
+    def open(self) -> ImageClasses:
+        facts = {name: value for name, value in asdict(self).items() if name != "classes"}
+        return open_split(self.folder, facts, self.classes)
+
+
+class NewSplit:
+    """A split in the making: called with names, counts and (C, H, W), it gives the writer of the images.
+
+    ``scratch`` is an empty folder for whatever the conversion has to unpack; it is removed at the end, and by the next
+    conversion if the process is killed.
+    """
+
+    def __init__(self, folder: Path, scratch: Path) -> None:
+        self.folder, self.scratch = folder, scratch
+        self.writer: SplitWriter | None = None
+
+    def __call__(self, names: Sequence[str], counts: Sequence[int], shape: tuple[int, int, int]) -> SplitWriter:
+        if self.writer is not None:
+            raise RuntimeError("a conversion has to fill exactly one split")
+        self.writer = SplitWriter(self.folder, names, counts, shape)
+        return self.writer
+
+
+Convert = Callable[[NewSplit], Mapping[str, Any] | None]
+
+
+def open_or_convert(split: Split, convert: Convert, provenance: Mapping[str, Any]) -> ImageClasses:
+    """The images of a split, memory-mapped; converted on first use.
+
+    A split that is damaged, or was made by another rule or of other classes, is named in a warning and made anew.
+    A second process that wants the same split waits for the first one and then uses its files. Changing the images
+    in memory does not change the file.
+
+    Args:
+        split: which one.
+        convert: puts all images into ``with new_split(names, counts, (C, H, W)) as writer``; the facts it returns are
+            kept in the manifest.
+        provenance: kept in the manifest too: source, licence, citation. Licence and citation are printed when the
+            first split of a dataset is converted.
 
     Raises:
         StoreError: if the cache folder cannot be written, or has no space.
         ValueError: if the images are not as announced, and whatever else ``convert`` raises.
     """
-    folder = home() / f"{dataset}-{split}-{key[:16]}"
-    _noted.get([]).append(folder)
-    wanted = {"format": FORMAT, "dataset": dataset, "split": split, "key": key, "rule": rule}
-    data = _open_if_sound(folder, wanted, expected, tell=True)
+    _opened.get([]).append(split.folder)
+    data = _open_if_sound(split, warn=True)
     if data is not None:
         return data
-    with _alone(folder):
-        data = _open_if_sound(folder, wanted, expected, tell=False)  # another process may have made it meanwhile
+    with _alone(split.folder):
+        data = _open_if_sound(split, warn=False)  # another process may have made it meanwhile
         if data is None:
-            _make(folder, wanted, provenance, expected, convert)
-            data = open_split(folder, wanted, expected)
+            _print_terms(split.dataset, provenance)
+            _make(split, provenance, convert)
+            data = split.open()
     return data
 
 
 @contextmanager
-def noted() -> Iterator[list[Path]]:
+def opened_folders() -> Iterator[list[Path]]:
     """A list that gets the folder of every split opened inside the ``with``."""
     folders: list[Path] = []
-    token = _noted.set(folders)
+    token = _opened.set(folders)
     try:
         yield folders
     finally:
-        _noted.reset(token)
+        _opened.reset(token)
 
 
-def _open_if_sound(folder: Path, wanted: Manifest, expected: tuple[str, ...] | None, tell: bool) -> ImageClasses | None:
-    if not folder.exists():
+def _open_if_sound(split: Split, warn: bool) -> ImageClasses | None:
+    if not split.folder.exists():
         return None
     try:
-        return open_split(folder, wanted, expected)
+        return split.open()
     except (OSError, TypeError, ValueError) as error:
-        if tell:
-            warnings.warn(f"{folder} cannot be used ({error}); it is made anew", stacklevel=3)
+        if warn:
+            warnings.warn(f"{split.folder} cannot be used ({error}); it is made anew", stacklevel=3)
     return None
 
 
-def _make(
-    folder: Path,
-    wanted: Manifest,
-    provenance: Mapping[str, Any],
-    expected: tuple[str, ...] | None,
-    convert: Callable[[NewSplit], None],
-) -> None:
-    _print_terms(wanted["dataset"], provenance)
-    unfinished = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        try:
-            unfinished.mkdir(parents=True)
-        except OSError as error:
-            raise cannot_write(unfinished, error) from error
-        writer = _fill(unfinished, convert)
-        if expected is not None and writer.names != expected:
-            raise ValueError(f"{len(writer.names)} classes were made that are not the {len(expected)} expected")
-        _publish(unfinished, folder, wanted | dict(provenance), writer)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+def _make(split: Split, provenance: Mapping[str, Any], convert: Convert) -> None:
+    with _temporary_folder(split.folder) as folder, _temporary_folder(split.folder) as scratch:
+        new_split = NewSplit(folder, scratch)
+        facts = convert(new_split) or {}
+        writer = new_split.writer
+        if writer is None or not writer.complete:
+            raise RuntimeError("a conversion has to fill exactly one split")
+        if split.classes is not None and writer.names != split.classes:
+            raise ValueError(f"{len(writer.names)} classes were made that are not the {len(split.classes)} expected")
+        _publish(split, writer, {**provenance, **facts})
 
 
-def _fill(folder: Path, convert: Callable[[NewSplit], None]) -> SplitWriter:
-    writers: list[SplitWriter] = []
-
-    def new_split(names: Sequence[str], counts: Sequence[int], shape: tuple[int, int, int]) -> SplitWriter:
-        writers.append(SplitWriter(folder, names, counts, shape))
-        return writers[-1]
-
-    convert(new_split)
-    if len(writers) != 1 or not writers[0].complete:
-        raise RuntimeError("a conversion has to fill exactly one split")
-    return writers[0]
-
-
-def _publish(unfinished: Path, folder: Path, facts: Manifest, writer: SplitWriter) -> None:
+def _publish(split: Split, writer: SplitWriter, facts: Manifest) -> None:
     """Write the manifest and give the folder its final name; a split that is there already is set aside first."""
-    file = unfinished / IMAGES
-    found = {"names": writer.names, "counts": writer.counts, "shape": writer.shape, "bytes": file.stat().st_size}
+    file = writer.folder / IMAGES
+    known = {"format": FORMAT, **asdict(split), **facts}
+    shapes = {"names": writer.names, "counts": writer.counts, "shape": writer.shape, "bytes": file.stat().st_size}
     sums = {"sha256": file_digest(file), "sampled_sha256": sampled_digest(file)}
-    old = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.tmp")
+    del known["classes"]  # they are the names
     try:
-        with open(unfinished / MANIFEST, "w", encoding="utf-8") as stream:
-            json.dump(facts | found | sums, stream, indent=1, ensure_ascii=False)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if folder.exists():
-            os.rename(folder, old)
-        os.rename(unfinished, folder)
+        with _temporary_folder(split.folder) as old:
+            with open(writer.folder / MANIFEST, "w", encoding="utf-8") as stream:
+                json.dump(known | shapes | sums, stream, indent=1, ensure_ascii=False)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if split.folder.exists():
+                os.rename(split.folder, old / "old")
+            os.rename(writer.folder, split.folder)
     except OSError as error:
-        raise cannot_write(folder, error) from error
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+        raise cannot_write(split.folder, error) from error
 
 
 def _print_terms(dataset: str, provenance: Mapping[str, Any]) -> None:
     """Licence and citation, once per dataset: the manifests of its splits show whether that was done."""
     known = any(manifest.get("dataset") == dataset for manifest in manifests().values())
     if not known and "citation" in provenance:
-        told = f"{dataset}\n  licence: {provenance.get('licence')}\n  please cite: {provenance['citation']}"
-        tqdm.write(told, file=sys.stderr)
+        terms = f"{dataset}\n  licence: {provenance.get('licence')}\n  please cite: {provenance['citation']}"
+        tqdm.write(terms, file=sys.stderr)
+
+
+@contextmanager
+def _temporary_folder(beside: Path) -> Iterator[Path]:
+    folder = beside.with_name(f"{beside.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        try:
+            folder.mkdir()
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold ``FOLDER.lock``, and clear away what a killed process left half-written."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(folder.with_name(f"{folder.name}.lock"), "wb")
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    with lock:
-        _wait_for(lock, folder)
-        for left in folder.parent.glob(f"{folder.name}.*.tmp"):
-            shutil.rmtree(left, ignore_errors=True)
+    """Keep other processes from converting the same split, and remove what a killed one left half-written."""
+    with ExitStack() as held:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(only_one(folder, "converting"))
+        except OSError as error:  # no permission, or a network folder without locks
+            raise cannot_write(folder, error) from error
+        for unfinished in folder.parent.glob(f"{folder.name}.*.tmp"):
+            shutil.rmtree(unfinished, ignore_errors=True)
         yield
-
-
-def _wait_for(lock: BinaryIO, folder: Path) -> None:
-    told = False
-    try:
-        while not take_lock(lock):
-            if not told:
-                tqdm.write(f"another process is converting {folder.name}: waiting for it")
-            told = True
-            time.sleep(0.2)
-    except OSError as error:  # some network folders know no locks
-        raise cannot_write(folder, error) from error

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..files.download import cache_dir, file_digest
+from ..files.sources import cache_dir, file_digest
 from ..images import ImageClasses
 from .writer import IMAGES
 
@@ -24,14 +24,14 @@ Manifest = dict[str, Any]
 
 def manifests() -> dict[Path, Manifest]:
     """The manifest of every converted split in the cache folder; an empty one where it cannot be read."""
-    found: dict[Path, Manifest] = {}
+    contents: dict[Path, Manifest] = {}
     for folder in sorted(home().glob("*-*")):
         if folder.is_dir() and folder.suffix != ".tmp":  # beside them lie lock files
             try:
-                found[folder] = _manifest(folder)
+                contents[folder] = _manifest(folder)
             except (OSError, ValueError):
-                found[folder] = {}
-    return found
+                contents[folder] = {}
+    return contents
 
 
 def fault(folder: Path) -> str | None:
@@ -63,7 +63,7 @@ def open_split(folder: Path, wanted: Manifest, expected: tuple[str, ...] | None 
 
     Args:
         folder: where it is.
-        wanted: what the manifest has to say.
+        wanted: facts that the manifest has to agree with.
         expected: the class names, in order; None if any are right.
 
     Raises:

@@ -48,6 +48,26 @@ def test_refused(images, labels, words):
         ImageClasses(images, labels, ("a", "b"))
 
 
+@pytest.mark.parametrize(
+    "images, labels, names, words",
+    [
+        ((2, 1, 2, 2), [0, 1], ("a", "a"), "class 'a' is there twice"),
+        ((2, 1, 2, 2), [0, 1], "ab", "not the string 'ab'"),
+        ((0, 1, 2, 2), [], (), r"no pixels in images of shape \(0, 1, 2, 2\)"),
+        ((2, 0, 2, 2), [0, 1], ("a", "b"), "no pixels"),
+        ((2, 1, 2, 2), [0.0, 1.0], ("a", "b"), "labels must be int64, not torch.float32"),
+    ],
+    ids=["twice", "string", "no image", "no channel", "float labels"],
+)
+def test_refused_names_and_empty_images(images, labels, names, words):
+    with pytest.raises(ValueError, match=words):
+        ImageClasses(torch.zeros(images, dtype=torch.uint8), torch.tensor(labels), names)
+
+
+def test_names_in_a_list_become_a_tuple():
+    assert ImageClasses(torch.zeros(1, 1, 1, 1, dtype=torch.uint8), torch.tensor([0]), ["a"]).names == ("a",)
+
+
 def test_of_class(data):
     assert torch.equal(data.of_class("b"), data.images[3:4])
     with pytest.raises(ValueError, match="no class 'd'; the first few are a, b, c"):

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 
-from data_utils.files.download import Source
+from data_utils.files.sources import Source
 
 CONTENT = random.Random(0).randbytes(1_200_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -28,6 +28,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.send_error(fault)
             elif fault == "redirect":
                 self.answer(302, b"", Location="/elsewhere")
+            elif fault == "malformed redirect":
+                self.answer(302, b"", Location="http://[nowhere")
             elif fault == "stalled":
                 self.server.stopped.wait(5)
             elif fault != "no answer":
@@ -36,7 +38,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.server.hung_up += 1
 
     def send_file(self, fault: str, start: int) -> None:
-        if fault == "page":
+        if fault == "empty":
+            self.answer(200, b"", length=None)
+        elif fault == "no content":
+            self.answer(204, b"", length=None)
+        elif fault == "unasked part":
+            self.answer(206, CONTENT[:1000], **{"Content-Range": f"bytes 0-999/{len(CONTENT)}"})
+        elif fault == "page":
             self.answer(200, PAGE)
         elif fault == "short file":
             self.answer(200, CONTENT[:1000])

@@ -1,5 +1,6 @@
 """Folders of the user's own images: any format and size, splits that share no class."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 
 from data_utils import TaskSampler, load
-from data_utils.datasets import folder
+from data_utils.datasets import class_folders, folder
 
 SUFFIXES = (".png", ".bmp", ".webp", ".gif", ".tif", ".ppm", ".JPG", ".jpeg")
 
@@ -59,7 +60,7 @@ def test_greyscale_and_size_as_they_are(tmp_path):
 
 
 def test_ratios(birds):
-    splits = {split: load("folder", split, birds, size=8).names for split in folder.SPLITS}
+    splits = {split: load("folder", split, birds, size=8).names for split in class_folders.SPLITS}
     assert [len(names) for names in splits.values()] == [6, 2, 2]
     assert sorted(sum(splits.values(), ())) == sorted(BIRDS)
     assert load("folder", "train", birds, size=8, seed=1).names != splits["train"]
@@ -88,6 +89,14 @@ def test_lists(birds, tmp_path, inside):
         load("folder", "train", birds, size=8, **options)
 
 
+def test_lists_and_folders_in_other_encodings(tmp_path):
+    place = make(tmp_path / "mine", {"Müller": 2, "ant": 2})
+    os.rename(place / "Müller", os.fsencode(place) + "/Müller".encode("latin-1"))
+    (place / "train.txt").write_bytes("Müller\n".encode("utf-16"))
+    assert load("folder", "train", place, size=8).names == ("Müller",)
+    assert load("folder", "train", place, size=8).names == ("Müller",)  # from the cache
+
+
 def test_folders_of_splits(tmp_path):
     make(tmp_path / "mine" / "train", {"a": 2, "b": 3})
     make(tmp_path / "mine" / "test", {"c": 2})
@@ -102,7 +111,7 @@ def test_folders_of_splits(tmp_path):
 def test_second_load_reads_the_converted_file_until_the_images_change(birds, monkeypatch):
     first = load("folder", "all", birds, size=8).images.clone()
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "read_image", None)
+        patch.setattr(class_folders, "read_image", None)
         assert torch.equal(load("folder", "all", birds, size=8).images, first)
     Image.new("RGB", (9, 9), "white").save(birds / "bird00" / "0.png")
     assert (load("folder", "all", birds, size=8).images[0] == 255).all()

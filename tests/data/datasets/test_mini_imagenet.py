@@ -20,7 +20,8 @@ from data_utils import load
 from data_utils.datasets import class_folders, mini_imagenet
 from data_utils.datasets.class_folders import IncompleteDataset
 from data_utils.files import download
-from data_utils.files.download import DownloadError, Source
+from data_utils.files.download import DownloadError
+from data_utils.files.sources import Source
 
 CLASSES = ("n01930112", "n01981276", "n02099601")
 PER_CLASS = 4
@@ -203,7 +204,7 @@ def test_missing_class_and_wrong_paths(tmp_path, images, three_classes):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         mini_imagenet.load("test", tmp_path / "nowhere")
     (tmp_path / "text").write_text("no archive")
-    with pytest.raises(ValueError, match="neither a folder nor an archive"):
+    with pytest.raises(ValueError, match="neither a folder nor a whole archive"):
         mini_imagenet.load("test", tmp_path / "text")
     with pytest.raises(ValueError, match="no split 'dev'; it has train, val, test"):
         mini_imagenet.load("dev", tmp_path)
@@ -215,7 +216,7 @@ def test_missing_class_and_wrong_paths(tmp_path, images, three_classes):
 def test_ravi_list_with_absent_or_outside_files(tmp_path, images, three_classes):
     files = ravi_members(images)
     del files["images/n0193011200000002.png"]
-    with pytest.raises(ValueError, match="lists n0193011200000002.png, and 0 more, which are not in images"):
+    with pytest.raises(ValueError, match="lists n0193011200000002.png, and 0 more, which are not there"):
         mini_imagenet.load("test", write_folder(tmp_path / "ravi", files))
     files["test.csv"] = b"filename,label\n../secret.png,n01930112\n"
     with pytest.raises(ValueError, match="not a list of files and labels"):

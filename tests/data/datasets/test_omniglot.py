@@ -101,7 +101,7 @@ def test_every_form_gives_the_same_images(archive, tmp_path, members, drawings):
         assert data.names == KOREAN and torch.equal(data.images, expected), form
 
 
-def test_zip_is_read_in_place(tmp_path, members):
+def test_only_the_cache_folder_is_written(tmp_path, members):
     before = set(tmp_path.rglob("*"))
     archive = write_zip(tmp_path / "a.zip", members | {"../../escaped.png": b"", "/escaped.png": b""})
     omniglot.load_small("val", archive)
@@ -131,9 +131,17 @@ def test_damaged_drawings_are_named(tmp_path, cache, members, write, changes, wo
     assert not list(cache.rglob("*.npy"))
 
 
+@pytest.mark.parametrize("row", ["-1", "1", "40", "first"])
+def test_wrong_rows_of_a_sheet_are_named(tmp_path, drawings, row):
+    members = sheet_members(drawings)
+    members["index.csv"] = members["index.csv"].replace(b",Korean,0,", f",Korean,{row},".encode())
+    with pytest.raises(ValueError, match="index.csv .* row"):
+        omniglot.load_small("val", write_zip(tmp_path / "omniglot.zip", members))
+
+
 def test_missing_characters_are_named(tmp_path, members):
     some = {name: data for name, data in members.items() if "character07" not in name}
-    with pytest.raises(ValueError, match="39 of the 40 expected characters were found; .* Korean/character07"):
+    with pytest.raises(ValueError, match="39 of the 40 classes were found; .* Korean/character07"):
         omniglot.load_small("val", write_zip(tmp_path / "a.zip", some))
 
 
@@ -141,15 +149,15 @@ def test_wrong_paths(tmp_path, archive):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         omniglot.load_small("val", tmp_path / "nowhere")
     (tmp_path / "text").write_text("no archive")
-    with pytest.raises(ValueError, match="neither a folder nor a zip file"):
+    with pytest.raises(ValueError, match="neither a folder nor a whole archive"):
         omniglot.load_small("val", tmp_path / "text")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="0 of the 40 expected characters"):
+    with pytest.raises(ValueError, match="0 of the 40 classes"):
         omniglot.load_small("val", tmp_path / "empty")
-    with pytest.raises(ValueError, match="another way"):
+    with pytest.raises(ValueError, match="b.zip: index.csv is not a table with the columns part, alphabet"):
         omniglot.load_small("val", write_zip(tmp_path / "b.zip", {"index.csv": b"class,image\nseal,1\n"}))
     archive.write_bytes(archive.read_bytes().replace(b"IDAT", b"IDAX", 1))
-    with pytest.raises(ValueError, match="small1.zip is damaged"):
+    with pytest.raises(ValueError, match="small1.zip is cut off, damaged"):
         omniglot.load_small("val", archive)
 
 

@@ -2,13 +2,15 @@
 
 import hashlib
 import threading
+import urllib.request
 from pathlib import Path
 
 import pytest
 from fault_server import CONTENT, SHA256, Server
 
 from data_utils.files import download
-from data_utils.files.download import DownloadError, Source, cache_dir, fetch
+from data_utils.files.download import DownloadError, fetch
+from data_utils.files.sources import Source, cache_dir
 
 HALF = len(CONTENT) // 2
 
@@ -60,6 +62,9 @@ def contents(cache: Path) -> dict[str, bytes]:
         (["long file", "sound"], [None, None]),
         (["endless file", "sound"], [None, None]),
         (["no answer", "sound"], [None, None]),
+        (["empty", "sound"], [None, None]),
+        (["no content", "sound"], [None, None]),
+        (["unasked part", "sound"], [None, None]),
         (["stalled", "sound"], [None, None]),
         ([500, "sound"], [None, None]),
         ([503, 429, "sound"], [None, None, None]),
@@ -88,6 +93,10 @@ def test_faults_that_pass(server, cache, script, ranges):
         (404, 1, "404 Not Found"),
         (500, 4, "500 Internal Server Error"),
         ("redirect", None, "redirect"),
+        ("malformed redirect", 1, "no address"),
+        ("empty", 2, "the server sent nothing"),
+        ("no content", 2, "204 No Content"),
+        ("unasked part", 2, "206 Partial Content"),
     ],
 )
 def test_faults_that_stay(server, cache, fault, requests, words):
@@ -138,8 +147,9 @@ def test_partial_file_of_earlier(server, cache, part, ranges):
     assert server.ranges == ranges
 
 
-def test_second_address(server):
-    server.script = [404, "sound"]
+@pytest.mark.parametrize("fault", [404, "malformed redirect"])
+def test_second_address(server, fault):
+    server.script = [fault, "sound"]
     source = server.source()
     both = Source(source.name, source.urls * 2, source.size, source.sha256)
     assert fetch(both).read_bytes() == CONTENT
@@ -176,9 +186,47 @@ def test_md5(server):
 
 def test_user_is_told_that_there_is_no_checksum(server, cache):
     server.script = ["page", "cut", "sound"]
-    with pytest.warns(UserWarning, match="no checksum is published for data.zip"):
-        fetch(server.source(size=None, sha256=None), pause=0)
-    assert contents(cache) == {"data.zip": CONTENT}
+    with pytest.warns(UserWarning, match="no checksum is published for data.bin"):
+        fetch(unverified(server, "data.bin"), pause=0)
+    assert contents(cache) == {"data.bin": CONTENT}
+
+
+def unverified(server, name: str) -> Source:
+    return Source(name, server.source().urls)
+
+
+@pytest.mark.parametrize("name, words", [("data.zip", "no zip file, or only the beginning"), ("data.pkl", "no pickle")])
+def test_beginning_of_a_file_without_checksum(server, cache, name, words):
+    with pytest.raises(DownloadError, match=words):
+        fetch(unverified(server, name), pause=0)
+    assert contents(cache) == {}
+    (cache / name).write_bytes(CONTENT)  # as an earlier version kept it
+    with pytest.warns(UserWarning, match=words), pytest.raises(DownloadError):
+        fetch(unverified(server, name), pause=0)
+
+
+def test_redirect_without_encryption_is_refused():
+    ask = urllib.request.Request("https://example.org/a")
+    redirects = download._SafeRedirects()
+    with pytest.raises(download._WrongFile, match="without encryption, http://example.org/b"):
+        redirects.redirect_request(ask, None, 302, "", {}, "http://example.org/b")
+    assert redirects.redirect_request(ask, None, 302, "", {}, "https://example.org/b").full_url.endswith("/b")
+
+
+def test_partial_file_that_is_a_link_is_not_followed(server, cache, tmp_path):
+    cache.mkdir()
+    (tmp_path / "mine").write_bytes(b"mine")
+    (cache / "data.zip.part").symlink_to(tmp_path / "mine")
+    fetch(server.source())
+    assert (tmp_path / "mine").read_bytes() == b"mine" and contents(cache) == {"data.zip": CONTENT}
+
+
+def test_proxy_is_named_without_its_password(server, monkeypatch):
+    monkeypatch.setenv("http_proxy", f"http://me:secret@localhost:{server.server_port}")
+    server.script = [403]
+    with pytest.raises(DownloadError, match="through the proxy localhost") as caught:
+        fetch(Source("data.zip", ("http://example.org/data.zip",)), pause=0)
+    assert "secret" not in str(caught.value)
 
 
 def test_two_at_once_download_once(server, monkeypatch):

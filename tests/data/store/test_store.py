@@ -16,7 +16,7 @@ from data_utils import TaskSampler
 from data_utils.store import convert as store
 from data_utils.store import reader as split_reader
 from data_utils.store import writer as split_writer
-from data_utils.store.convert import NewSplit, SplitWriter, StoreError, fault, manifests, open_or_convert
+from data_utils.store.convert import NewSplit, Split, SplitWriter, StoreError, fault, manifests, open_or_convert
 
 NAMES, COUNTS, SHAPE = ("ant", "bee", "cat"), (4, 2, 3), (3, 5, 6)
 IMAGES = np.random.default_rng(0).integers(0, 256, (9, *SHAPE), np.uint8)
@@ -47,7 +47,7 @@ def forbid(new_split: NewSplit) -> None:
 
 
 def make(convert=convert, split="train", key=KEY, rule="rule 1", expected=NAMES):
-    return open_or_convert("insects", split, key, rule, expected, convert, TERMS)
+    return open_or_convert(Split("insects", split, key, rule, expected), convert, TERMS)
 
 
 def test_conversion(home):
@@ -248,14 +248,16 @@ def test_threads_convert_once():
 PROCESS = """
 import sys, time
 import numpy as np
-from data_utils.store import open_or_convert
+from data_utils.store import Split, open_or_convert
 def convert(new_split):
     open(sys.argv[1], "a").write("converted\\n")
+    (new_split.scratch / "unpacked").touch()
     with new_split(["a"], [4], (1, 2, 2)) as writer:
         for value in range(4):
             time.sleep(0.1)
             writer.put(0, np.full((1, 2, 2), value, np.uint8))
-print(open_or_convert("numbers", "train", "0" * 64, "rule 1", ("a",), convert, {}).images.sum().item())
+split = Split("numbers", "train", "0" * 64, "rule 1", ("a",))
+print(open_or_convert(split, convert, {}).images.sum().item())
 """
 
 
@@ -272,7 +274,7 @@ def test_killed_process_leaves_nothing_that_counts(tmp_path, home):
         while not list(home.glob("*.tmp/images.npy")):
             time.sleep(0.02)
         process.kill()
-    assert manifests() == {} and list(home.glob("*.tmp"))
+    assert manifests() == {} and list(home.glob("*.tmp/unpacked"))
     assert subprocess.run(command, capture_output=True, text=True).stdout.split()[-1] == "24"
     assert len(manifests()) == 1 and not list(home.glob("*.tmp"))
 
