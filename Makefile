@@ -28,7 +28,7 @@ test:
 
 lint:
 	@sh .ci/setup_env.sh lab test course
-	@.venv/bin/python .ci/check.py lint format types
+	@.venv/bin/python .ci/check.py lint format types imports
 
 notebooks:
 	@sh .ci/setup_env.sh lab test course
@@ -52,5 +52,5 @@ test-newest:
 	@sh .ci/versions.sh newest
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist cxgrad_lite.egg-info
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist cxgrad_lite.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +

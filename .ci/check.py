@@ -31,6 +31,7 @@ def stages() -> dict[str, list[str]]:
         "lint": [*python, "ruff", "check", "."],
         "format": [*python, "ruff", "format", "--check", "."],
         "types": [*python, "mypy"],
+        "imports": [str(Path(sys.executable).with_name("lint-imports"))],
         "tests": [*python, "pytest", "-ra", "--durations=12", *IN_LANES, "tests", *notebooks],
     }
 
