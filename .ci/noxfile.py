@@ -28,6 +28,7 @@ for warning in ("DeprecationWarning", "ResourceWarning", "pytest.PytestUnraisabl
 
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_venv = "yes"
+nox.options.envdir = str(ROOT / "build" / "versions")
 # Ahead of pyenv's shims, which stand for Pythons that are switched off, too.
 os.environ["PATH"] = os.pathsep.join([*map(str, Path.home().glob(".pyenv/versions/3.1*/bin")), os.environ["PATH"]])
 

@@ -77,7 +77,8 @@ def packages(tmp_path: Path) -> Path:
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     """The contracts of this checkout, checked on the packages in ``folder``."""
-    command = [LINT_IMPORTS, "--no-cache", "--config", ROOT / "pyproject.toml"]
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    command = [LINT_IMPORTS, "--no-logo", "--no-cache"]
     environment = os.environ | {"PYTHONPATH": str(folder)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
