@@ -194,8 +194,8 @@ def run_cell(page: Any, cell: int, timeout_s: float = 60.0) -> dict[str, Any]:
     """Runs one cell, counted from 0, of a notebook that has code cells only; returns its ``count`` and ``outputs``."""
     page.evaluate(RUN, ["notebook:run-cell", cell])
     page.wait_for_function(FINISHED, timeout=timeout_s * 1000)
-    done: dict[str, Any] = page.evaluate(CELLS)[cell]
-    return done
+    result: dict[str, Any] = page.evaluate(CELLS)[cell]
+    return result
 
 
 def ask(page: Any, expression: str) -> Any:
