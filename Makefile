@@ -11,9 +11,9 @@ NOX = build/nox/bin/nox
 
 help:
 	@echo "make lab          open the notebooks in JupyterLab"
-	@echo "make test         lint, types, imports, tests, and every notebook once: about twelve minutes on two cores"
+	@echo "make test         lint, types, imports, tests, and every notebook of the course, once"
 	@echo "make lint         lint, types and imports only"
-	@echo "make test-browser the stored notebooks and the live panels in JupyterLab (needs Chromium)"
+	@echo "make test-browser stored notebooks, solutions and live panels in JupyterLab (needs Chromium)"
 	@echo "make test-slow    the tests that take minutes each"
 	@echo "make test-colab   the wheel with the versions that Colab has (Python 3.13; 10 GB free the first time)"
 	@echo "make test-oldest, make test-newest   the oldest versions that are allowed (Python 3.10), the newest (3.14)"

@@ -22,6 +22,7 @@ NEEDS_GB = 10  # measured with Colab's versions: 8 GB while pip holds its downlo
 PANELS = [f"{ROOT}/tests/live/test_{name}.py" for name in ("panels", "training_panel", "embedding_panels")]
 NOTEBOOKS = [f"{ROOT}/notebooks/{name}.ipynb" for name in ("00_start_here", "01_tasks", "02_maml", "05_cxgrad")]
 PYTEST = ["-c", f"{ROOT}/pyproject.toml", "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-ra"]
+PYTEST += ["-n", "2", "--dist", "loadfile", "-m", "not browser and not slow"]
 # Old packages use what newer ones have deprecated since.
 for warning in ("DeprecationWarning", "ResourceWarning", "pytest.PytestUnraisableExceptionWarning"):
     PYTEST += ["-W", f"ignore::{warning}"]
@@ -45,8 +46,10 @@ def check_versions(session: nox.Session, before: list[str], cause: str) -> None:
         session.error(f"{cause} changes what Colab has: {', '.join(changed)}")
 
 
-def run_notebooks(session: nox.Session) -> None:
-    session.run("python", f"{ROOT}/.ci/check_notebooks.py", *PYTEST, *NOTEBOOKS, env={"PYTHONPATH": f"{ROOT}/.ci"})
+def run_pytest(session: nox.Session, *paths: str) -> None:
+    """These tests, and the notebooks that students open first."""
+    environment = {"PYTHONPATH": f"{ROOT}/.ci", "OMP_NUM_THREADS": "1"}
+    session.run("python", f"{ROOT}/.ci/check_notebooks.py", *PYTEST, *NOTEBOOKS, *paths, env=environment)
 
 
 @nox.session(python=PYTHON or "3.13")
@@ -57,7 +60,7 @@ def colab(session: nox.Session) -> None:
         session.skip(f"the first time needs {NEEDS_GB} GB of disk, and {free_gb:.0f} GB are free")
     # scikit-learn, tqdm and safetensors are in Colab too, whatever their version.
     session.install("-r", f"{ROOT}/.ci/colab.txt", "scikit-learn", "tqdm", "safetensors", "setuptools>=77")
-    session.install("psutil", "nbval", "hypothesis")
+    session.install("psutil", "nbval", "hypothesis", "pytest-xdist")
     session.run("python", "-m", "pip", "uninstall", "--yes", "--quiet", "cxgrad-lite")
     before = versions(session)
     session.chdir(folder)  # away from the checkout, so that the wheel is imported
@@ -66,8 +69,7 @@ def colab(session: nox.Session) -> None:
     session.install(*map(str, Path("dist").glob("*.whl")))
     check_versions(session, before, "installing the wheel")
     session.run("python", "-c", "import cxgrad_lite as c, sys; assert c.__file__.startswith(sys.prefix), c.__file__")
-    session.run("python", "-m", "pytest", *PYTEST, *PANELS)
-    run_notebooks(session)
+    run_pytest(session, *PANELS)
     if (ROOT / ".git").exists():
         run_install_cell(session, before)
 
@@ -92,9 +94,8 @@ def oldest(session: nox.Session) -> None:
     needs = nox.project.load_toml("pyproject.toml")["project"]["dependencies"]
     # torch>=2.3 becomes torch==2.3.*
     session.install(*(f"{need.replace('>=', '==')}.*" for need in needs), "-e", ".[test]", "ipykernel", "psutil")
-    # Course and browser need JupyterLab and nbgrader, which have lower bounds of their own.
-    session.run("python", "-m", "pytest", *PYTEST, "--ignore=tests/course", "--ignore=tests/browser", "tests")
-    run_notebooks(session)
+    # The course's tests need JupyterLab and nbgrader, which have lower bounds of their own.
+    run_pytest(session, "--ignore=tests/course", "tests")
 
 
 @nox.session(python=PYTHON or "3.14")
