@@ -90,7 +90,7 @@ def test_the_wheel_gives_no_answer_away(built: SimpleNamespace) -> None:
 
 
 def test_the_source_archive_holds_what_make_test_needs(built: SimpleNamespace) -> None:
-    folders = ("cxgrad_lite", "data_utils", "tests", "notebooks", "benchmarks", "results", ".ci", ".github")
+    folders = ("cxgrad_lite", "data_utils", "tests", "notebooks", "benchmarks", "docs", "results", ".ci", ".github")
     top = {path.name for path in ROOT.iterdir() if path.is_file() and not path.name.startswith(".")}
     assert {"Makefile", "constraints.txt", "environment.yml", "LICENSE", "setup.py"} <= top
     assert (sources(*folders) | top) - built.sdist == set()
