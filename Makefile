@@ -1,56 +1,68 @@
-# `make lab` to read and run the notebooks, `make test` to check everything. Both set up .venv on first use.
+# `make lab` to read and run the notebooks, `make test` to check a change. Both set up .venv on first use.
 # Another Python: PYTHON=python3.12 make lab
 PYTHON ?=
 NAMES ?=
 export PYTHON
+SET_UP = @sh .ci/setup_env.sh
+RUN = @.venv/bin/python
+NOX = build/nox/bin/nox
 
-.PHONY: help lab test lint notebooks course package test-colab test-oldest test-newest clean
+.PHONY: help lab test lint test-browser test-slow notebooks course package test-colab test-oldest test-newest clean
 
 help:
-	@echo "make lab        open the notebooks in JupyterLab"
-	@echo "make test       lint, types, tests, and every notebook from top to bottom"
-	@echo "make lint       lint and types only"
-	@echo "make notebooks  run the notebooks and store their outputs (NAMES='02_maml 05_cxgrad' for some)"
-	@echo "make course     student versions of the assignments, and a zip of the course, in build/course"
-	@echo "make package    source archive and wheel, in dist"
-	@echo "make test-colab test with the versions that Colab has (Python 3.13; 10 GB free the first time)"
-	@echo "make test-oldest, make test-newest   test with the oldest and newest versions of what this needs"
-	@echo "make clean      remove .venv and the caches"
+	@echo "make lab          open the notebooks in JupyterLab"
+	@echo "make test         lint, types, imports, tests, and every notebook of the course, once"
+	@echo "make lint         lint, types and imports only"
+	@echo "make test-browser stored notebooks, solutions and live panels in JupyterLab (needs Chromium)"
+	@echo "make test-slow    the tests that take minutes each"
+	@echo "make test-colab   the wheel with the versions that Colab has (Python 3.13; 10 GB free the first time)"
+	@echo "make test-oldest, make test-newest   the oldest versions that are allowed (Python 3.10), the newest (3.14)"
+	@echo "make notebooks    run the notebooks and store their outputs (NAMES='02_maml 05_cxgrad' for some)"
+	@echo "make course       student versions of the assignments, and a zip of the course, in build/course"
+	@echo "make package      source archive and wheel, in dist"
+	@echo "make clean        remove .venv, build, dist and the caches"
 	@echo "Another Python: PYTHON=python3.12 make lab"
 
 lab:
-	@sh .ci/setup_env.sh lab
+	$(SET_UP) lab
 	@sh .ci/lab.sh
 
 test:
-	@sh .ci/setup_env.sh lab test course
-	@.venv/bin/python .ci/check.py
+	$(SET_UP) lab test course
+	$(RUN) .ci/check.py
 
 lint:
-	@sh .ci/setup_env.sh lab test course
-	@.venv/bin/python .ci/check.py lint format types
+	$(SET_UP) lab test course
+	$(RUN) .ci/check.py lint format types imports
+
+test-browser:
+	$(SET_UP) lab test course
+	$(RUN) .ci/check.py browser
+
+test-slow:
+	$(SET_UP) lab test course
+	$(RUN) .ci/check.py slow
 
 notebooks:
-	@sh .ci/setup_env.sh lab test course
-	@.venv/bin/python .ci/execute_notebooks.py $(NAMES)
+	$(SET_UP) lab test course
+	$(RUN) .ci/execute_notebooks.py $(NAMES)
 
 course:
-	@sh .ci/setup_env.sh lab test course
-	@.venv/bin/python .ci/build_course.py
+	$(SET_UP) lab test course
+	$(RUN) .ci/build_course.py
 
 package:
-	@sh .ci/setup_env.sh lab test course
-	@.venv/bin/python .ci/build_package.py
+	$(SET_UP) lab test course
+	$(RUN) .ci/build_package.py
 
-test-colab:
-	@sh .ci/colab.sh
+test-colab test-oldest test-newest: $(NOX)
+	@$(NOX) -f .ci/noxfile.py -s $(@:test-%=%) --no-error-on-missing-interpreters
 
-test-oldest:
-	@sh .ci/versions.sh oldest
-
-test-newest:
-	@sh .ci/versions.sh newest
+# In an environment of its own: the sessions need nothing of .venv.
+$(NOX):
+	@echo "setup: installing nox into build/nox"
+	@$${PYTHON:-python3} -m venv build/nox && build/nox/bin/python -m pip install --quiet --disable-pip-version-check nox
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist cxgrad_lite.egg-info
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist cxgrad_lite.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +

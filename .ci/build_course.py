@@ -1,4 +1,4 @@
-"""Builds what students get: the assignments without solutions and hidden tests, and a zip with the whole course.
+"""Builds the students' files: the assignments without solutions and hidden tests, and a zip with the whole course.
 
 Usage: python .ci/build_course.py [folder]     (build/course if none is named)
 
@@ -19,17 +19,17 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the same notebooks give the same zip
 
 def files() -> dict[str, str]:
     """Name in the zip → text."""
-    found = {"README.md": (NOTEBOOKS / "assignments" / "STUDENTS.md").read_text(encoding="utf-8")}
-    found["LICENSE"] = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    texts = {"README.md": (NOTEBOOKS / "assignments" / "STUDENTS.md").read_text(encoding="utf-8")}
+    texts["LICENSE"] = (ROOT / "LICENSE").read_text(encoding="utf-8")
     # By its path, as in setup.py: importing the package would load torch.
-    handout = runpy.run_path(str(ROOT / "cxgrad_lite" / "handout.py"))
+    handout = runpy.run_path(str(ROOT / "cxgrad_lite" / "course" / "handout.py"))
     for name, text in handout["for_class"](handout["course"](NOTEBOOKS)).items():
-        found[name if name.startswith("assignments/") else f"notebooks/{name}"] = text
-    return found
+        texts[name if name.startswith("assignments/") else f"notebooks/{name}"] = text
+    return texts
 
 
 def main(out: Path) -> None:
-    """Write everything; files of an earlier build with other names are left alone."""
+    """Write everything; files that an earlier build left under other names stay."""
     texts = files()
     out.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(out / "cxgrad-lite-course.zip", "w", zipfile.ZIP_DEFLATED) as archive:

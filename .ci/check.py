@@ -1,6 +1,6 @@
-"""Runs every check, even after one has failed, and ends with a table of what passed.
+"""Runs checks one after another, even after one has failed, and ends with a table of which passed.
 
-Usage: python .ci/check.py [stage ...]     (no stage: all of them)
+Usage: python .ci/check.py [check ...]     (none named: all that `make test` runs)
 """
 
 from __future__ import annotations
@@ -19,43 +19,49 @@ ROOT = Path(__file__).resolve().parent.parent
 CORES = os.cpu_count() or 1
 LANES = min(4, CORES)
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": str(CORES // LANES), "PYTHONPATH": str(ROOT / ".ci")}
-# A file stays in one lane, because its fixtures do; the order stays, because the browser's file is the longest.
+PYTEST = ["-m", "pytest", "-ra", "--durations=12"]
+# The tests of a file share its fixtures and so stay in one lane. Files start in the order of the command line.
 IN_LANES = ["-n", str(LANES), "--dist", "loadfile", "--no-loadscope-reorder"]
+IN_MAKE_TEST = ("lint", "format", "types", "imports", "tests")
 
 
-def stages() -> dict[str, list[str]]:
-    """The command of each stage, by name, in the order they run."""
-    python = [sys.executable, "-m"]
-    notebooks = [*check_notebooks.OPTIONS, *(str(path.relative_to(ROOT)) for path in find([]))]
+def checks() -> dict[str, list[str]]:
+    """Name of each check → arguments for Python."""
+    # The solutions run in the browser's tests.
+    notebooks = [str(path.relative_to(ROOT)) for path in find([]) if path.parent.name == "notebooks"]
     return {
-        "lint": [*python, "ruff", "check", "."],
-        "format": [*python, "ruff", "format", "--check", "."],
-        "types": [*python, "mypy"],
-        "tests": [*python, "pytest", "-ra", "--durations=12", *IN_LANES, "tests", *notebooks],
+        "lint": ["-m", "ruff", "check", "."],
+        "format": ["-m", "ruff", "format", "--check", "."],
+        "types": ["-m", "mypy"],
+        "imports": ["-c", "from importlinter.cli import lint_imports_command as main; main()", "--no-logo"],
+        # Notebooks take the longest, so they start first: at the end, no lane waits long for another.
+        "tests": [*PYTEST, *IN_LANES, "-m", "not browser and not slow", *check_notebooks.OPTIONS, *notebooks, "tests"],
+        "browser": [*PYTEST, *IN_LANES, "-m", "browser", "tests/browser"],
+        "slow": [*PYTEST, *IN_LANES, "-m", "slow", "tests"],
     }
 
 
-def run(name: str, command: list[str]) -> tuple[bool, float]:
-    """Runs one stage; returns whether it passed, and its seconds."""
-    print(f"\n== {name}: {' '.join(['python', *command[1:]])}", flush=True)
+def run(name: str, arguments: list[str]) -> tuple[bool, float]:
+    """Runs one check; returns whether it passed, and its seconds."""
+    print(f"\n== {name}: {' '.join(['python', *arguments])}", flush=True)
     start = time.monotonic()
-    passed = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT).returncode == 0
+    passed = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=ENVIRONMENT).returncode == 0
     return passed, time.monotonic() - start
 
 
-def main(chosen: list[str]) -> int:
-    """Runs the chosen stages; returns the exit status."""
-    known = stages()
-    unknown = [name for name in chosen if name not in known]
+def main(names: list[str]) -> int:
+    """Runs the checks named; returns the exit status."""
+    every = checks()
+    unknown = [name for name in names if name not in every]
     if unknown:
-        print(f"check: no stage {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)
+        print(f"check: no check is called {', '.join(unknown)}; choose from {', '.join(every)}", file=sys.stderr)
         return 2
-    results = {name: run(name, known[name]) for name in chosen or known}
+    results = {name: run(name, every[name]) for name in names or IN_MAKE_TEST}
     print("\n== summary")
     for name, (passed, seconds) in results.items():
         print(f"{name:<10} {'passed' if passed else 'FAILED'} {seconds:7.1f} s")
     failed = sum(not passed for passed, _ in results.values())
-    print(f"stages: {len(results) - failed} passed, {failed} failed")
+    print(f"checks: {len(results) - failed} passed, {failed} failed")
     return int(failed > 0)
 
 

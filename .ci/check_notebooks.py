@@ -1,4 +1,4 @@
-"""Runs the notebooks under nbval, and fails a cell after which the kernel has held too much memory.
+"""Runs the notebooks under nbval; a cell fails, too, when its kernel has used too much memory.
 
 Usage: python .ci/check_notebooks.py [pytest option or notebook ...]     (no notebook named: all of them)
 """
@@ -13,7 +13,7 @@ import psutil
 import pytest
 from execute_notebooks import MOST_GB, find, peak_bytes
 
-# This file is also the pytest plugin: each process of pytest-xdist imports it.
+# This file is its own pytest plugin: each process of pytest-xdist imports it.
 OPTIONS = ["-p", "check_notebooks", "--nbval-lax", "--nbval-current-env"]
 PEAKS: dict[str, float] = {}  # notebook → GB
 
@@ -26,7 +26,7 @@ def pytest_runtest_call(item: Any) -> Generator[None, Any, Any]:
         peak = peak_bytes(psutil.Process(kernel.km.provisioner.pid)) / 1e9
         item.user_properties.append((item.path.stem, peak))
         if peak > MOST_GB:
-            pytest.fail(f"the kernel has held {peak:.2f} GB, and {MOST_GB} GB is the most", pytrace=False)
+            pytest.fail(f"the kernel has used {peak:.2f} GB; the limit is {MOST_GB} GB", pytrace=False)
     return result
 
 
@@ -42,8 +42,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def main(options: list[str]) -> int:
     """Run them; returns pytest's exit status."""
     # Without a path, pytest would collect tests/.
-    chosen = [] if any(option.endswith(".ipynb") for option in options) else map(str, find([]))
-    return int(pytest.main([*OPTIONS, *options, *chosen]))
+    notebooks = [] if any(option.endswith(".ipynb") for option in options) else map(str, find([]))
+    return int(pytest.main([*OPTIONS, *options, *notebooks]))
 
 
 if __name__ == "__main__":

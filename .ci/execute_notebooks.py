@@ -1,4 +1,4 @@
-"""Runs notebooks from top to bottom and stores their outputs, in the one form in which they are committed.
+"""Runs notebooks from top to bottom and stores their outputs in the form in which they are committed.
 
 Usage: python .ci/execute_notebooks.py [name ...]     (02_maml or notebooks/02_maml.ipynb; no name: all of them)
 """
@@ -20,7 +20,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 CELL_TIMEOUT_S = 300
 MOST_GB = 1.5  # of the kernel; Binder gives 2 GB to all of a session
 
-# What differs between machines, and would make a diff of every run.
+# These differ between machines or runs and would show up in every diff.
 KERNELSPEC = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
 LANGUAGE = {"name": "python", "file_extension": ".py", "mimetype": "text/x-python", "pygments_lexer": "ipython3"}
 PER_MACHINE = ("widgets", "signature", "vscode", "toc-showcode")
@@ -28,7 +28,7 @@ PER_RUN = ("execution", "ExecuteTime", "vscode", "collapsed", "scrolled")
 
 
 def clean(notebook: NotebookNode) -> None:
-    """Leaves in the notebook only what reads the same on every machine."""
+    """Removes everything that depends on the machine."""
     for key in PER_MACHINE:
         notebook.metadata.pop(key, None)
     notebook.metadata["kernelspec"] = dict(KERNELSPEC)
@@ -43,7 +43,7 @@ def clean(notebook: NotebookNode) -> None:
 
 
 def peak_bytes(process: psutil.Process) -> int:
-    """The most memory the process has held so far, where the system says; else what it holds now."""
+    """The most memory that the process has used so far or, where the system keeps no record, what it uses now."""
     status = Path(f"/proc/{process.pid}/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -52,7 +52,7 @@ def peak_bytes(process: psutil.Process) -> int:
 
 
 def execute(path: Path) -> tuple[float, float]:
-    """Runs one notebook and writes it back; returns its seconds and the peak memory of its kernel in GB."""
+    """Runs one notebook and stores it; returns its seconds and the peak memory of its kernel in GB."""
     notebook = nbformat.read(path, as_version=4)
     peak = 0
 
@@ -64,7 +64,7 @@ def execute(path: Path) -> tuple[float, float]:
         notebook,
         timeout=CELL_TIMEOUT_S,
         kernel_name="python3",
-        # Warnings of the kernel about its own sockets would drown the table; those of the cells are kept as outputs.
+        # The kernel's warnings about its own sockets would drown the table; the cells' warnings are stored as outputs.
         extra_arguments=["--IPKernelApp.log_level=ERROR"],
         resources={"metadata": {"path": str(path.parent)}},
         store_widget_state=False,

@@ -32,5 +32,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "pretrain":
         pretrain.pretrain(options.only, options.out, options.jobs)
         return 0
-    runners = {"data": data.run, "grade": grade.run, "notebooks": notebooks.run, "badges": notebooks.run}
+    runners = {"data": data.run, "grade": grade.run, "notebooks": notebooks.run}
     return runners.get(options.command, train.run)(options)

@@ -87,26 +87,26 @@ def test_watch_training(backend: str, show: Show) -> None:
     shown.becomes(shown.status, "0 meta-iterations, ready")
     shows_the_method(shown, backend)
     shown.click("start")
-    seen = shown.until(shown.done, lambda done: done >= 3)
+    before = shown.until(shown.iterations, lambda now: now >= 3)
     assert shown.answers(2) == "42", "the kernel stays usable"
     assert shown.status().endswith("training")
-    shown.until(shown.done, lambda done: done > seen)
+    shown.until(shown.iterations, lambda now: now > before)
 
     shown.click("pause")
     shown.until(shown.status, lambda status: status.endswith("paused"))
-    done = shown.done()
+    iterations = shown.iterations()
     shown.page.wait_for_timeout(500)
-    assert shown.done() == shown.ask("len(panel.history.loss)") == done
+    assert shown.iterations() == shown.ask("len(panel.history.loss)") == iterations
     shows_the_method(shown, backend)
 
     shown.click("step")
-    shown.until(shown.status, lambda status: status.startswith(f"{done + 1} ") and status.endswith("paused"))
+    shown.until(shown.status, lambda status: status.startswith(f"{iterations + 1} ") and status.endswith("paused"))
     shown.slide("inner rate", "ArrowRight", "ArrowRight")
     shown.slide("inner steps", "ArrowRight")
     shown.becomes(lambda: shown.ask("[method.inner_lr, method.inner_steps]"), [10**-0.9, 4])
     shown.click("step")
-    shown.until(shown.status, lambda status: status.startswith(f"{done + 2} ") and status.endswith("paused"))
-    assert shown.ask("len(panel.history.loss)") == done + 2
+    shown.until(shown.status, lambda status: status.startswith(f"{iterations + 2} ") and status.endswith("paused"))
+    assert shown.ask("len(panel.history.loss)") == iterations + 2
     assert shown.ask("len(method.adapt(task[0], trace=True)[1])") == 4
     shows_the_method(shown, backend)
     shown.photograph("paused")

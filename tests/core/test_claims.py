@@ -27,6 +27,7 @@ from cxgrad_lite import MAML, Conv4, CxGrad, NearestPixels
 from data_utils import TaskSampler
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
+pytestmark = pytest.mark.slow
 Break = Callable[[pytest.MonkeyPatch], None]
 
 

@@ -1,4 +1,4 @@
-"""What Binder builds from environment.yml, as far as it can be known without building it."""
+"""What Binder would build from environment.yml, as far as can be checked without building it."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def test_torch_comes_as_cpu_wheel_in_a_tested_version(pip_lines: list[str]) -> N
 @pytest.mark.skipif(REPO2DOCKER is None, reason="jupyter-repo2docker is not installed")
 def test_repo2docker_reads_the_environment(environment: dict[str, Any]) -> None:
     command = [str(REPO2DOCKER), "--no-build", "--debug", "."]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    told = done.stdout + done.stderr
-    assert done.returncode == 0, told[-2000:]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    log = printed.stdout + printed.stderr
+    assert printed.returncode == 0, log[-2000:]
     (python,) = (entry for entry in environment["dependencies"] if str(entry).startswith("python="))
-    assert f"Building conda environment for {python}" in told
+    assert f"Building conda environment for {python}" in log
     # `-e .` needs the repository to be there before the installation.
-    assert 0 < told.index("COPY --chown=0:0 src/") < told.index('--file "environment.yml"')
+    assert 0 < log.index("COPY --chown=0:0 src/") < log.index('--file "environment.yml"')
 
 
 def requirements(name: str, extra: str = "") -> list[str]:

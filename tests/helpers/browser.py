@@ -56,12 +56,6 @@ CELLS = """() => {
         .map(cell => ({count: cell.executionCount, outputs: cell.outputs.toJSON()}));
 }"""
 
-CLEAR = """async () => {
-    const app = window.jupyterapp;
-    await app.restored;
-    await app.commands.execute('notebook:clear-all-cell-outputs');
-}"""
-
 ASK = """async expression => {
     const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
     const user_expressions = {value: `__import__("json").dumps(${expression})`};
@@ -78,6 +72,13 @@ BOTTOM = """() => {
     return Math.max(...Array.from(notebook.querySelectorAll('.jp-Cell'), cell => cell.getBoundingClientRect().bottom));
 }"""
 TALLEST = 12_000
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    # Otherwise Lab covers the page with the question whether it may fetch its news.
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    # Every cell is drawn, not only those in sight.
+    "notebook-extension/tracker": {"windowingMode": "none"},
+}
 
 SHUT_DOWN = "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.shutdown()"
 
@@ -118,10 +119,10 @@ def jupyter_lab(root: Path, private: Path) -> Iterator[Lab]:
     lab = Lab(free_port(), secrets.token_hex(16))
     kinds = ("JUPYTER_CONFIG", "JUPYTER_DATA", "JUPYTER_RUNTIME", "JUPYTERLAB_SETTINGS", "JUPYTERLAB_WORKSPACES")
     folders = {f"{kind}_DIR": str(private / kind.lower()) for kind in kinds} | {"IPYTHONDIR": str(private / "ipython")}
-    # Otherwise Lab covers the page with the question whether it may fetch its news.
-    settings = private / "jupyterlab_settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
-    settings.parent.mkdir(parents=True)
-    settings.write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    settings = private / "jupyterlab_settings/@jupyterlab"
+    for name, content in SETTINGS.items():
+        (settings / name).parent.mkdir(parents=True, exist_ok=True)
+        (settings / name).with_suffix(".jupyterlab-settings").write_text(json.dumps(content))
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
     command += [f"--port={lab.port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={root}"]
     command += [f"--IdentityProvider.token={lab.token}", "--LabApp.expose_app_in_browser=True"]
@@ -171,10 +172,10 @@ def screenshots(fallback: Path) -> Path:
 
 
 def open_notebook(page: Any, lab: Lab, notebook: str) -> None:
-    """Opens a notebook and waits until JupyterLab is ready; what it was committed with is cleared from it."""
+    """Opens a notebook with its stored outputs, and waits until JupyterLab is ready."""
     page.goto(lab.address(notebook))
     page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=60_000)
-    page.evaluate(CLEAR)
+    page.evaluate("() => window.jupyterapp.restored.then(() => null)")
 
 
 def run_all(page: Any, timeout_s: float = 600.0) -> list[dict[str, Any]]:
@@ -193,8 +194,8 @@ def run_cell(page: Any, cell: int, timeout_s: float = 60.0) -> dict[str, Any]:
     """Runs one cell, counted from 0, of a notebook that has code cells only; returns its ``count`` and ``outputs``."""
     page.evaluate(RUN, ["notebook:run-cell", cell])
     page.wait_for_function(FINISHED, timeout=timeout_s * 1000)
-    done: dict[str, Any] = page.evaluate(CELLS)[cell]
-    return done
+    result: dict[str, Any] = page.evaluate(CELLS)[cell]
+    return result
 
 
 def ask(page: Any, expression: str) -> Any:

@@ -109,10 +109,10 @@ class PanelPage:
         """What `watch_training` says of itself."""
         return str(self.page.locator(".widget-label", has_text="meta-iterations").last.text_content())
 
-    def done(self) -> int:
-        found = re.search(r"(\d+) meta-iterations", self.status())
-        assert found
-        return int(found[1])
+    def iterations(self) -> int:
+        match = re.search(r"(\d+) meta-iterations", self.status())
+        assert match
+        return int(match[1])
 
     def theme(self, name: str) -> None:
         command = "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})"
@@ -134,8 +134,8 @@ class PanelPage:
 
     def traces(self, pane: str) -> list[dict[str, Any]]:
         """``x``, ``y``, ``text`` and ``source`` of each trace of a pane."""
-        found: list[dict[str, Any]] = self.plot.evaluate(TRACES, f"x{self.number(pane)}")
-        return found
+        traces: list[dict[str, Any]] = self.plot.evaluate(TRACES, f"x{self.number(pane)}")
+        return traces
 
     def heights(self, pane: str) -> list[list[float]]:
         """y of each trace of a pane."""
@@ -144,8 +144,8 @@ class PanelPage:
     def boxes(self, pane: str, shape: str) -> list[dict[str, float]]:
         """Centre, width and height, in pixels, of each shape that is drawn in a pane."""
         number = self.number(pane)
-        found: list[dict[str, float]] = self.plot.evaluate(BOXES, f".subplot.x{number}y{number} {shape}")
-        return found
+        boxes: list[dict[str, float]] = self.plot.evaluate(BOXES, f".subplot.x{number}y{number} {shape}")
+        return boxes
 
     def hover(self, pane: str, point: int) -> None:
         """Moves the mouse over a point, counted in the order of drawing."""
