@@ -120,7 +120,7 @@ def _pickles(folder: Path, split: str) -> tuple[Path, Path] | None:
 
 
 def _key_of(place: Path | None, split: str) -> str:
-    if place is None:  # of files without a published checksum, the address is all that is known beforehand
+    if place is None:  # of files without a published checksum, the URL is all that is known beforehand
         return hashlib.sha256(str(sources(split)).encode()).hexdigest()
     if not place.is_dir():
         return class_folders.key_of(place)

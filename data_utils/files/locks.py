@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 
@@ -22,6 +21,8 @@ def only_one(target: Path, doing: str) -> Iterator[None]:
     Raises:
         OSError: if the lock file cannot be written, or the file system knows no locks.
     """
+    from filelock import FileLock, Timeout  # only where something is made: opening what is there needs no lock
+
     lock = FileLock(target.with_name(f"{target.name}.lock"))
     try:
         try:

@@ -43,11 +43,11 @@ def call(*words: object) -> int:
 
 def test_list_names_all_datasets(capsys, cache):
     assert call("list") == 0
-    told = capsys.readouterr().out
-    assert all(f"{name}: " in told for name in data_utils.LOADERS)
-    assert all(facts.licence in told for facts in DATASETS.values())
-    assert "download 169 MB, converted 184 MB" in told and "download 1.79 GB, converted 1.27 GB" in told
-    assert "converted: " not in told and str(cache) in told
+    printed = capsys.readouterr().out
+    assert all(f"{name}: " in printed for name in data_utils.LOADERS)
+    assert all(facts.licence in printed for facts in DATASETS.values())
+    assert "download 169 MB, converted 184 MB" in printed and "download 1.79 GB, converted 1.27 GB" in printed
+    assert "converted: " not in printed and str(cache) in printed
 
 
 def test_get_check_list_show(mine, capsys, tmp_path):
@@ -56,8 +56,8 @@ def test_get_check_list_show(mine, capsys, tmp_path):
     assert call("check", "folder") == 0
     assert capsys.readouterr().out.count(": sound") == 3
     assert call("list") == 0
-    told = capsys.readouterr().out
-    assert "converted: train, 6 classes, 18 images of 3×8×8, 3.58 kB" in told and f"your copy: {mine}" in told
+    printed = capsys.readouterr().out
+    assert "converted: train, 6 classes, 18 images of 3×8×8, 3.58 kB" in printed and f"your copy: {mine}" in printed
     assert call("show", "folder", "--split", "val", "--out", tmp_path / "sheet.png") == 0
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.format == "PNG" and sheet.width > 500

@@ -249,7 +249,7 @@ def test_wrong_paths(small, tmp_path):
         cifar_fs.load("val", tmp_path / "empty")
 
 
-def test_other_images_are_told(small, tmp_path, cache):
+def test_other_images_are_flagged(small, tmp_path, cache):
     members = pictures("data") | {PICTURE: png(IMAGES["shark"][3] ^ 1)}
     with pytest.warns(UserWarning, match="val are not exactly those of CIFAR-100"):
         cifar_fs.load("val", write_folder(tmp_path / "mine", members))
@@ -293,9 +293,9 @@ def test_official_download(site, monkeypatch, cache):
 
 def test_ready_made_download_when_the_official_one_fails(site, cache):
     write_zip(site / "cifar100.zip", pictures("cifar100/data"))
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning) as warned:
         assert len(cifar_fs.load("val")) == 96
-    messages = [str(warning.message) for warning in told]
+    messages = [str(warning.message) for warning in warned]
     assert any("404 File not found" in message and "Now trying the ready-made" in message for message in messages)
     assert any("no checksum is published for cifar100.zip" in message for message in messages)
     (manifest,) = cache.rglob("manifest.json")

@@ -25,7 +25,7 @@ def touch(folder: Path, *names: str) -> None:
         (folder / name).write_bytes(b"")
 
 
-def test_folders_and_files_are_sorted_and_litter_is_left_out(tmp_path):
+def test_folders_and_files_are_sorted_and_hidden_files_are_left_out(tmp_path):
     touch(
         tmp_path,
         "seal/2.png",
@@ -36,21 +36,21 @@ def test_folders_and_files_are_sorted_and_litter_is_left_out(tmp_path):
         ".hidden/a.png",
         "empty/a.txt",
     )
-    found = class_folders(tmp_path)
-    assert list(found) == ["ant", "seal"]
-    assert [file.name for files in found.values() for file in files] == ["b.jpg", "10.JPEG", "2.png"]
+    groups = class_folders(tmp_path)
+    assert list(groups) == ["ant", "seal"]
+    assert [file.name for files in groups.values() for file in files] == ["b.jpg", "10.JPEG", "2.png"]
     with pytest.raises(FileNotFoundError):
         class_folders(tmp_path / "nowhere")
 
 
 def test_classes_are_found_at_one_level(tmp_path):
     touch(tmp_path, "set/train/ant/a.png", "set/test/seal/b.png", "set/test/other/ant/c.png", "set/ant.png")
-    found = find_classes(tmp_path, ["seal", "ant", "bee"])
-    assert {name: [file.name for file in files] for name, files in found.items()} == {
+    groups = find_classes(tmp_path, ["seal", "ant", "bee"])
+    assert {name: [file.name for file in files] for name, files in groups.items()} == {
         "seal": ["b.png"],
         "ant": ["a.png"],
     }
-    assert list(found) == ["seal", "ant"]
+    assert list(groups) == ["seal", "ant"]
     touch(tmp_path, "set/test/ant/d.png")
     with pytest.raises(ValueError, match="class ant is in two folders"):
         find_classes(tmp_path, ["ant"])

@@ -44,9 +44,9 @@ def photographs() -> dict[str, np.ndarray]:
     """By their lines in images.txt; of different sizes, one of them grey."""
     random = np.random.default_rng(0)
     names = [f"{name}/{name[4:]}_{9 - index}.jpg" for name, count in COUNTS.items() for index in range(count)]
-    found = {name: random.integers(0, 256, (*random.integers(60, 200, 2), 3), np.uint8) for name in names}
-    found[names[1]] = random.integers(0, 256, (90, 120), np.uint8)
-    return found
+    made = {name: random.integers(0, 256, (*random.integers(60, 200, 2), 3), np.uint8) for name in names}
+    made[names[1]] = random.integers(0, 256, (90, 120), np.uint8)
+    return made
 
 
 @pytest.fixture(scope="session")

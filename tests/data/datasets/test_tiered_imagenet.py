@@ -191,11 +191,11 @@ def server(tmp_path, cache, images, three_classes, monkeypatch):
     with fault_server.Server() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
-        found = [
+        local = [
             replace(source, urls=(f"http://127.0.0.1:{server.server_port}/file",))
             for source in tiered_imagenet.sources("val")
         ]
-        monkeypatch.setattr(tiered_imagenet, "sources", lambda split: tuple(found))
+        monkeypatch.setattr(tiered_imagenet, "sources", lambda split: tuple(local))
         cache.mkdir()
         (cache / "tiered-imagenet-val_labels.pkl").write_bytes(pickle.dumps(label_data(), 2))
         yield server

@@ -232,15 +232,16 @@ def test_proxy_is_named_without_its_password(server, monkeypatch):
 def test_two_at_once_download_once(server, monkeypatch):
     monkeypatch.setattr(download, "TIMEOUT", 5.0)
     server.script = ["slow"]
-    found: list[bytes] = []
+    downloads: list[bytes] = []
     threads = [
-        threading.Thread(target=lambda: found.append(fetch(server.source(), attempts=1).read_bytes())) for _ in range(3)
+        threading.Thread(target=lambda: downloads.append(fetch(server.source(), attempts=1).read_bytes()))
+        for _ in range(3)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [CONTENT] * 3
+    assert downloads == [CONTENT] * 3
     assert server.ranges == [None]
 
 

@@ -58,10 +58,10 @@ def test_arrays(protocol, core):
     data = pickle.dumps(ARRAYS, protocol)
     if protocol < 4:  # later protocols write the length before the name
         data = data.replace(b"numpy._core", core).replace(b"numpy.core", core)
-    for found, expected in zip(read(data), pickle.loads(pickle.dumps(ARRAYS, protocol)), strict=True):
-        assert found.dtype == expected.dtype and found.shape == expected.shape
-        assert np.array_equal(found, expected)
-        assert found.flags.f_contiguous == (expected.flags.f_contiguous or expected.ndim == 1)
+    for one, expected in zip(read(data), pickle.loads(pickle.dumps(ARRAYS, protocol)), strict=True):
+        assert one.dtype == expected.dtype and one.shape == expected.shape
+        assert np.array_equal(one, expected)
+        assert one.flags.f_contiguous == (expected.flags.f_contiguous or expected.ndim == 1)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -73,8 +73,8 @@ def test_numpy_numbers_and_strings(protocol):
 def test_list_that_holds_itself():
     one: list = [1]
     one.append(one)
-    found = read(pickle.dumps(one))
-    assert found[0] == 1 and found[1] is found
+    copy = read(pickle.dumps(one))
+    assert copy[0] == 1 and copy[1] is copy
 
 
 def test_shared_array_stays_shared():
@@ -96,9 +96,9 @@ PYTHON2 = {
 
 @pytest.mark.parametrize("protocol", PYTHON2)
 def test_python_2(protocol):
-    found = read(PYTHON2[protocol])
-    assert found["data"].tolist() == [0, 128, 255] and found["data"].dtype == np.uint8
-    assert found["names"] == ["a\xff"]
+    batch = read(PYTHON2[protocol])
+    assert batch["data"].tolist() == [0, 128, 255] and batch["data"].dtype == np.uint8
+    assert batch["names"] == ["a\xff"]
 
 
 class Calls:

@@ -236,13 +236,13 @@ def test_threads_convert_once():
         calls.append(1)
         convert(new_split)
 
-    found: list[torch.Tensor] = []
-    threads = [threading.Thread(target=lambda: found.append(make(counted).images)) for _ in range(4)]
+    opened: list[torch.Tensor] = []
+    threads = [threading.Thread(target=lambda: opened.append(make(counted).images)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert calls == [1] and len(found) == 4 and all(torch.equal(found[0], images) for images in found)
+    assert calls == [1] and len(opened) == 4 and all(torch.equal(opened[0], images) for images in opened)
 
 
 PROCESS = """
