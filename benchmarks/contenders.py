@@ -25,8 +25,7 @@ from cxgrad_lite.core.maml import MAML
 from cxgrad_lite.core.nets import Conv4
 from cxgrad_lite.core.outer import Episode
 from cxgrad_lite.training.engines import Engine, Precision
-from cxgrad_lite.training.loop import TrainConfig, make_optimiser, make_schedule, meta_step
-from cxgrad_lite.training.state import Run
+from cxgrad_lite.training.loop import Run, TrainConfig, meta_steps
 
 META_LR = 1e-3
 MAML_JSON = "experiment_config/mini_imagenet_5way_5shot/maml_4conv.json"  # both in the authors' checkout
@@ -51,15 +50,9 @@ class Fixed:
 def ours(job: Job, engine: Engine = "fused", precision: Precision = "float32") -> Step:
     """What `meta_train` runs."""
     method = job.case.build(job.device)
-    config = TrainConfig(meta_lr=META_LR, engine=engine, precision=precision)
-    optimiser = make_optimiser(method, config)
-    run = Run(method, Fixed(job.case.meta_batch(job.device)), optimiser, make_schedule(optimiser, config))
-
-    def step() -> float:
-        meta_step(run, config, len(run.history.loss) + 1)
-        return run.history.loss[-1]
-
-    return step
+    config = TrainConfig(10**9, meta_lr=META_LR, engine=engine, precision=precision)
+    steps = meta_steps(Run(method, Fixed(job.case.meta_batch(job.device)), config))
+    return lambda: next(steps).loss[-1]
 
 
 def fast_parameters(net: Conv4) -> list[nn.Parameter]:

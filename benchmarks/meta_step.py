@@ -34,7 +34,7 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, float]:
     import torch
 
     from cxgrad_lite import METHODS, Conv4
-    from cxgrad_lite.training.loop import meta_gradient
+    from cxgrad_lite.core.outer import meta_gradient
 
     method_name, channels, size, width, tasks = SETTINGS[name]
     torch.set_num_threads(threads)

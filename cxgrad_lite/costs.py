@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from .core.method import Method
-from .core.outer import Episode
+from .core.outer import Episode, meta_gradient
 from .training.engines import device_of
-from .training.loop import meta_gradient
 
 KINDS = {"convolution": ("conv",), "batch norm": ("batch_norm",), "pooling": ("pool",)}
 REST = "all the rest"

@@ -28,8 +28,8 @@ from ..recipes.course import recipe_named, search_recipes, whole_recipes
 from ..recipes.recipe import RATES_FILE, Recipe
 from ..training.checkpoints import save_checkpoint
 from ..training.evaluation import Evaluation, evaluate
+from ..training.host import keep_freed_memory
 from ..training.loop import History, meta_train
-from ..training.memory import keep_freed_memory
 
 CURVE_EVERY = 20  # meta-iterations averaged into one point of a stored curve, and between two probes
 PROBED_TASKS = 8  # validation tasks of a probe

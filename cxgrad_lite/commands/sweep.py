@@ -29,8 +29,8 @@ from ..recipes.recipe import Recipe
 from ..training.checkpoints import save_checkpoint
 from ..training.evaluation import Evaluation, evaluate
 from ..training.folder import RunFolder
+from ..training.host import keep_freed_memory
 from ..training.loop import History, TrainConfig, meta_train
-from ..training.memory import keep_freed_memory
 
 PLANS: dict[str, Callable[[], list[Recipe]]] = {"paper-rates": rate_recipes}
 VALIDATE_EVERY, VALIDATION_TASKS = {"search": 200, "study": 500}, 100

@@ -20,6 +20,7 @@ from data_utils import TaskSampler, load
 from data_utils.transforms import preset
 
 from ..core.method import Method
+from ..core.outer import meta_gradient
 from ..recipes.course import whole_recipes
 from ..recipes.published import PUBLISHED
 from ..recipes.recipe import PRETRAINED, SPLIT_SEEDS, Recipe
@@ -28,8 +29,8 @@ from ..training.engines import Engine, Precision, arithmetic, choose_engine, dev
 from ..training.evaluation import evaluate
 from ..training.folder import RunFolder
 from ..training.fused import fused_blocks
-from ..training.loop import TrainConfig, meta_gradient, meta_train
-from ..training.memory import keep_freed_memory, peak_memory
+from ..training.host import keep_freed_memory, peak_memory
+from ..training.loop import TrainConfig, meta_train
 from ..training.parallel import rank, world_size
 from ..training.state import History
 

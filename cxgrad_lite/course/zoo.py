@@ -14,11 +14,10 @@ import torch
 from ..core.maml import MAML
 from ..core.method import Batch, Method
 from ..core.methods import METHODS
-from ..core.outer import Tasks
+from ..core.outer import Tasks, meta_gradient
 from ..plots.style import Picture, axes, colour
 from ..recipes.course import best_zoo_recipe
 from ..recipes.recipe import Recipe, pretrained
-from ..training.loop import meta_gradient
 
 COLUMNS = ("block 1", "block 2", "block 3", "block 4", "gains", "head", "context")
 

@@ -1,4 +1,4 @@
-"""What `watch_training` offers to press and to move."""
+"""Buttons and sliders of `watch_training`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def make_buttons() -> list[ipywidgets.Button]:
 
 
 def make_sliders(method: Any) -> dict[str, ipywidgets.Widget]:
-    """For what the method has of ``inner_lr`` and ``inner_steps``, by name."""
+    """A slider for ``inner_lr`` and one for ``inner_steps``, by name, where the method has them."""
     sliders: dict[str, ipywidgets.Widget] = {}
     rate, steps = getattr(method, "inner_lr", None), getattr(method, "inner_steps", None)
-    # A method that learns its rates takes inner_lr only as their start: a slider would do nothing.
+    # A method that learns its rates only starts from inner_lr: a slider would do nothing.
     if isinstance(rate, (int, float)) and rate > 0 and not hasattr(method, "rates"):
         low, high = min(-3, math.floor(math.log10(rate))), max(0, math.ceil(math.log10(rate)))
         sliders["inner_lr"] = ipywidgets.FloatLogSlider(

@@ -34,7 +34,7 @@ from IPython.display import DisplayHandle, display
 
 from ..plots.marks import Bars, Images, Line, Pane, Points
 from ..plots.style import Picture
-from ..training.threads import release_pool
+from ..training.host import release_pool
 from .charts import Chart
 
 __all__ = ["Bars", "Chart", "Images", "Line", "Pane", "Panel", "Points", "weak"]
@@ -75,7 +75,8 @@ class Worker:
             if self.closing.is_set():
                 return
             self._next = job
-            release_pool()  # the caller's, which would slow the thread
+            if threading.current_thread() is not self._thread:
+                release_pool()  # the caller's, which would slow the thread
             if self._thread is None:
                 # Without a copy of the context, ipykernel 7.0 does not know in the thread which cell is running.
                 run = contextvars.copy_context().run

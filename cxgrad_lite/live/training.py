@@ -10,19 +10,20 @@ from typing import Any
 import ipywidgets
 
 from ..core.outer import Tasks
+from ..plots.figures import smooth
 from ..plots.marks import GREY
 from ..plots.style import LAYER_COLOURS, RIGHT, colour
 from ..probes import LAYERS
 from ..training.loop import History, TrainConfig
 from .charts import Backend
 from .controls import make_buttons, make_sliders
-from .panel import Bars, Chart, Line, Pane, Panel, Points, weak
-from .steering import Run, Share, State, probe, traceable
+from .panel import Bars, Chart, Line, Pane, Panel, Points
+from .steering import Share, State, Steering, probe, traceable
 
 POINTS = 300  # of a curve, at most: more cannot be told apart and are slow to send
 WINDOW = 10  # meta-iterations that a running mean is over
 SHARE = 0.02  # of the time for looking into the inner loop, and as much for drawing
-Seen = tuple[int, dict[str, float]]  # meta-iterations done, a number for each layer
+ByLayer = tuple[int, dict[str, float]]  # meta-iterations done, a number for each layer
 OPEN: weakref.WeakSet[TrainingPanel] = weakref.WeakSet()
 
 X = "meta-iterations"
@@ -40,9 +41,7 @@ LOWER = {
 
 def running_mean(values: Sequence[float], window: int = WINDOW) -> tuple[list[int], list[float]]:
     """Mean over at most ``window`` values up to each of at most `POINTS` places; places are counted from 1."""
-    stride = max(1, math.ceil(len(values) / POINTS))
-    x = list(range(len(values), 0, -stride))[::-1]
-    return x, [sum(values[max(0, i - window) : i]) / min(window, i) for i in x]
+    return thinned(list(range(1, len(values) + 1))), thinned(smooth(values, window))
 
 
 def thinned(values: list[Any]) -> list[Any]:
@@ -55,9 +54,9 @@ def shares_weights(a: Any, b: Any) -> bool:
     return bool({id(p) for p in a.parameters()} & {id(p) for p in b.parameters()})
 
 
-def by_layer(seen: list[Seen]) -> list[Line]:
-    """A line for each layer that was last seen."""
-    places, rows = zip(*thinned(seen))
+def layer_lines(values: list[ByLayer]) -> list[Line]:
+    """A line for each layer in the newest of the values."""
+    places, rows = zip(*thinned(values))
     return [Line(places, [row.get(la, 0.0) for row in rows], la, LAYER_COLOURS.get(la, GREY)) for la in rows[-1]]
 
 
@@ -86,8 +85,8 @@ class TrainingPanel(Panel):
                 other.close()  # two threads must not train the same weights
         self.method = method
         self._support = next(iter(tasks.episodes(1)))[0]  # always the same, so that changes are the method's
-        self.norms: list[Seen] = []
-        self.gammas: list[Seen] = []
+        self.norms: list[ByLayer] = []
+        self.gammas: list[ByLayer] = []
         first = probe(method, self._support) if traceable(method) else ({}, [])
         columns = 1 + bool(first[0]) + bool(first[1])
         panes = {name: pane for row in (UPPER, LOWER) for name, pane in list(row.items())[:columns]}
@@ -95,18 +94,18 @@ class TrainingPanel(Panel):
         self.start_button, self.pause_button, self.step_button, self.reset_button = self.buttons
         chart = Chart(panes, max(columns, 2), backend=backend)
         super().__init__(chart, [self.buttons, list(self.sliders.values()), [self._status]])
-        self.run = Run(method, tasks, config, validation, self.closing, weak(self._seen))
+        self._steering = Steering(method, tasks, config, validation)
         self._looking, self._drawing = Share(SHARE), Share(SHARE)
         for button, act in zip(self.buttons, (self.start, self.pause, self.step, self.reset)):
             self.on(button, act)
         for slider in self.sliders.values():
-            self.on(slider, self._slid)
-        self._seen("ready")
+            self.on(slider, self._take_sliders)
+        self._show("ready")
         OPEN.add(self)
 
     @property
     def history(self) -> History:
-        return self.run.history
+        return self._steering.run.history
 
     def start(self) -> None:
         """Train, in the background, for ``config.iterations`` meta-iterations or until paused."""
@@ -118,21 +117,23 @@ class TrainingPanel(Panel):
 
     def _go(self, iterations: float) -> None:
         self.fail(None)
-        self.run.allow(iterations)
-        self._worker.submit(self.run.work)
+        self._steering.allow(iterations)
+        self.background(self._advance)
 
     def pause(self) -> None:
         """Pause after the meta-iteration that is running; the optimiser keeps its state."""
-        self.run.allow(0)
+        self._steering.allow(0)
 
     def reset(self) -> None:
-        """Back to the parameters, inner rate and steps, and tasks that the panel found."""
-        self.run.reset()
-        self._worker.submit(self.run.work)
+        """Return to the parameters, inner rate and steps, tasks and random numbers that the panel began with."""
+        self._steering.reset()
+        self.background(self._advance)
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the training is paused or over; False if that took longer than ``timeout`` seconds."""
-        return self.run.wait(timeout)
+    def _advance(self) -> None:
+        """One meta-iteration or reset in the panel's thread, which holds the panel only meanwhile."""
+        self._show(self._steering.advance())
+        if self._steering.ordered:
+            self.background(self._advance)
 
     def train(self, seconds: float | None = None) -> None:
         """What a reader does with the buttons: start, pause after that many seconds, and wait for it."""
@@ -141,18 +142,18 @@ class TrainingPanel(Panel):
             self.pause()
             self.wait()
 
-    def _slid(self) -> None:
-        self.run.wanted = {name: slider.value for name, slider in self.sliders.items()}
+    def _take_sliders(self) -> None:
+        self._steering.numbers = {name: slider.value for name, slider in self.sliders.items()}
         if self.wait(0):  # nobody is using the method
-            self.run._take_wanted()
+            self._steering.take_numbers()
 
     def fail(self, error: BaseException | None) -> None:
         super().fail(error)
         if error is not None:
             self._status.value = f"stopped after {len(self.history.loss)} meta-iterations"
 
-    def _seen(self, state: State) -> None:
-        """In the training thread, between two meta-iterations."""
+    def _show(self, state: State) -> None:
+        """Look into the method and draw, between two meta-iterations."""
         if state == "ready":
             self._return_sliders()
         if self._looking.left() or state != "training":
@@ -197,12 +198,12 @@ class TrainingPanel(Panel):
             Line(x, accuracy, f"{name}, mean of {WINDOW}", tint, markers=len(x) == 1),
             Points([i for i, _ in validation], [v for _, v in validation], "validation" * bool(validation), RIGHT),
         )
-        for now, so_far, seen in (("norms", "norm history", self.norms), ("gamma now", "gamma", self.gammas)):
+        for now, so_far, values in (("norms", "norm history", self.norms), ("gamma now", "gamma", self.gammas)):
             if now in self.chart.contents:
-                last = seen[-1][1]
+                last = values[-1][1]
                 tints = [LAYER_COLOURS.get(layer, GREY) for layer in last]
                 self.chart.set(now, Bars(list(last), list(last.values()), tints))
-                self.chart.set(so_far, *by_layer(seen))
+                self.chart.set(so_far, *layer_lines(values))
 
     def alt(self) -> str:
         done = len(self.history.loss)
@@ -225,7 +226,7 @@ def watch_training(
     validation: Tasks | None = None,
     backend: Backend | None = None,
 ) -> TrainingPanel:
-    """A panel in which a method is meta-trained in the background, by `meta_train`, while the notebook stays usable.
+    """A panel in which a method is meta-trained in the background while the notebook stays usable.
 
     Start, pause, step and reset; sliders for the inner rate and the number of inner steps, which count from the next
     meta-iteration on. The method is trained in place. While it trains, do not use it elsewhere: pause first
@@ -235,8 +236,8 @@ def watch_training(
     most 4 % of the time.
 
     Args:
-        method: any method of this package or a class of your own, derived from `Method` or with ``begin_iteration``,
-            ``outer``, ``adapt``, ``logits`` and ``parameters`` as it has them.
+        method: any method of this package or a class of your own, derived from `Method`, or an `nn.Module` that has
+            ``begin_iteration``, ``outer``, ``adapt`` and ``logits`` as `Method` has them.
         tasks: meta-batches; with ``state_dict`` and ``load_state_dict``, as `TaskSampler` has them, reset also returns
             to the first meta-batch.
         config: as for `meta_train`; ``start`` trains for ``config.iterations``.

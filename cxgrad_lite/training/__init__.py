@@ -1,14 +1,17 @@
 """The outer loop and everything that keeps it running: engines, states, checkpoints, evaluation."""
 
+from ..core.outer import meta_gradient
 from .checkpoints import load_checkpoint, save_checkpoint
 from .engines import arithmetic, device_of
 from .evaluation import Evaluation, evaluate
 from .folder import RunFolder
-from .loop import History, TrainConfig, meta_gradient, meta_train
+from .loop import meta_steps, meta_train
+from .state import History, Run, TrainConfig
 
 __all__ = [
     "Evaluation",
     "History",
+    "Run",
     "RunFolder",
     "TrainConfig",
     "arithmetic",
@@ -16,6 +19,7 @@ __all__ = [
     "evaluate",
     "load_checkpoint",
     "meta_gradient",
+    "meta_steps",
     "meta_train",
     "save_checkpoint",
 ]

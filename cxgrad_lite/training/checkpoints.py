@@ -6,6 +6,8 @@ import inspect
 import json
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,24 +49,26 @@ def save_checkpoint(path: str | Path, method: Method, **provenance: Any) -> None
         provenance: whatever should be known of this checkpoint (command, seed, accuracy, …); must fit into JSON.
     """
     header = {"format": FORMAT, "recipe": recipe_of(method), "provenance": provenance}
-    write_tensors(Path(path), method.state_dict(), header)
+    state = {name: t.detach().cpu().contiguous() for name, t in method.state_dict().items()}
+    with whole_file(Path(path)) as unfinished:
+        save_file(state, unfinished, metadata={"cxgrad_lite": json.dumps(header)})
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    """A safetensors file with a JSON header, whole or not at all.
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path to write to, which becomes ``path`` when all is written; a file is whole or not there at all.
 
     Raises:
         OSError: if it could not be written, for instance because the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # its own name for every writer
     try:
-        save_file(state, unfinished, metadata={"cxgrad_lite": json.dumps(header)})
+        yield unfinished
         with open(unfinished, "rb") as written:
             os.fsync(written.fileno())  # else a power cut can leave the new name with old contents
         os.replace(unfinished, path)
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, RuntimeError) as error:  # torch.save raises a RuntimeError
         raise OSError(f"{path} could not be written: {error}") from error
     finally:
         unfinished.unlink(missing_ok=True)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..core.method import Batch, Method
-from ..core.outer import Tasks, accuracy
+from ..core.outer import Tasks, accuracy, check_tasks
+from .engines import Precision, arithmetic, device_of
 from .parallel import rank, share, total
 
 ProtocolName = Literal["tasks", "paper"]
@@ -53,11 +55,12 @@ def evaluate(
     episodes: int = 600,
     protocol: ProtocolName = "tasks",
     progress: bool = False,
+    precision: Precision = "float32",
 ) -> Evaluation:
     """Adapt to each of ``episodes`` tasks and count the query images that are then classified correctly.
 
     The tasks are the first ones after the sampler's seed, so methods that are compared see the same tasks. No
-    meta-gradient is prepared; the caller may be inside ``torch.no_grad()``.
+    meta-gradient is prepared; the caller may be inside ``torch.no_grad()``. Dropout and the like are off meanwhile.
 
     Args:
         method: one method; for the paper's protocol a sequence of checkpoints of it (the paper: the five best).
@@ -65,27 +68,44 @@ def evaluate(
         episodes: how many.
         protocol: which interval; see `Evaluation`.
         progress: show a bar.
+        precision: see `arithmetic`.
 
     Raises:
+        TypeError: if tasks are not a source of episodes, but a data set, for instance.
         ValueError: if ``episodes`` is below 2, or several methods are given without ``protocol="paper"``.
         RuntimeError: inside ``torch.inference_mode()``, where no inner loop can run.
     """
+    check_tasks(tasks, "episodes")
     if protocol not in ("tasks", "paper"):
         raise ValueError(f"protocol must be 'tasks' or 'paper', not {protocol!r}")
-    methods = [method] if isinstance(method, Method) else list(method)
+    methods = list(method) if isinstance(method, Iterable) else [method]
     if protocol == "tasks" and len(methods) != 1:
         raise ValueError(f"{len(methods)} methods were given; averaging their logits needs protocol='paper'")
     if episodes < 2:
         raise ValueError(f"an interval over tasks needs at least 2 episodes, not {episodes}")
     per_task = torch.zeros(episodes, dtype=torch.float64)
-    drawn = tqdm(tasks.episodes(episodes), "evaluating", episodes, disable=not progress or rank() > 0)
-    for number, (support, query) in share(enumerate(drawn)):
-        per_task[number] = accuracy(mean_logits(methods, support, query[0]), query[1]).item()
+    bar = tqdm(tasks.episodes(episodes), "evaluating", episodes, disable=not progress or rank() > 0)
+    with evaluation_mode(methods), arithmetic(precision, device_of(methods[0])):
+        for number, (support, query) in share(enumerate(bar)):
+            per_task[number] = accuracy(mean_logits(methods, support, query[0]), query[1]).item()
     result = Evaluation.over_tasks(total(per_task))
     if protocol == "tasks":
         return result
     images = episodes * len(next(tasks.episodes(1))[1][1])
     return replace(result, ci95=1.96 * math.sqrt(result.mean * (1 - result.mean) / images), protocol="paper")
+
+
+@contextmanager
+def evaluation_mode(methods: Sequence[nn.Module]) -> Iterator[None]:
+    """Inside, all modules are in evaluation mode; afterwards each is in its former mode again."""
+    modes = [(module, module.training) for method in methods for module in method.modules()]
+    try:
+        for method in methods:
+            method.eval()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 @torch.no_grad()

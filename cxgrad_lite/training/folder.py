@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import safetensors
-from safetensors.torch import load_file
+import torch
+from filelock import FileLock, Timeout
 
-from .checkpoints import recipe_of, save_checkpoint, write_tensors
+from .checkpoints import recipe_of, save_checkpoint, whole_file
 from .parallel import rank
-from .state import Run, describe
+from .state import Run
 
 LAST, PREVIOUS = "last.run", "previous.run"
+MAY_CHANGE = ("progress", "iterations", "engine")  # between the parts of a run
 
 
 class RunFolder:
@@ -58,57 +62,69 @@ class RunFolder:
         if not resume and (self.folder / LAST).exists():
             raise FileExistsError(f"{self.folder} holds a run already; resume it, or choose another folder")
 
-    def begin(self, run: Run, config: Any) -> None:
-        """Restore the newest whole state, if the run is to be resumed.
+    @contextmanager
+    def open(self, run: Run) -> Iterator[None]:
+        """Keep other processes out meanwhile, and first restore the newest whole state if the run is to be resumed.
 
         Raises:
-            ValueError: if the folder holds a run of another recipe or configuration.
+            FileExistsError: if another process is training in the folder.
+            ValueError: if the folder holds a run of another recipe or configuration, or no state can be read.
         """
-        self.header = {"recipe": recipe_of(run.method), "config": describe(config)}
-        if self.resume:
-            for name in (LAST, PREVIOUS):
-                if (self.folder / name).exists() and self._restore(run, self.folder / name):
-                    break
-        self._find_best()
-
-    def _restore(self, run: Run, path: Path) -> bool:
-        """Whether the state could be read; a damaged one is named in a warning."""
+        config = {key: value for key, value in vars(run.config).items() if key not in MAY_CHANGE}
+        self.header = json.dumps({"recipe": recipe_of(run.method), "config": config})
+        lock = FileLock(self.folder / ".lock")
         try:
-            with safetensors.safe_open(str(path), framework="pt") as stored:
-                header = json.loads(stored.metadata()["cxgrad_lite"])
-            tensors = load_file(str(path))
-        except (safetensors.SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-            warnings.warn(f"{path} is damaged ({error}); the state before it is used", stacklevel=2)
-            return False
-        seconds = header.pop("seconds")
-        if header != json.loads(json.dumps(self.header)):
-            raise ValueError(f"{path} belongs to another run: stored {header}; asked for {self.header}")
-        run.restore(tensors, seconds)
-        return True
+            if rank() == 0:
+                lock.acquire(blocking=False)
+        except Timeout:
+            raise FileExistsError(f"{self.folder} is in use by another process that trains; choose another") from None
+        try:
+            if self.resume:
+                self._restore(run)
+            self._find_best()
+            yield
+        finally:
+            lock.release()
+
+    def _restore(self, run: Run) -> None:
+        """Go on from the newest state that can be read; a damaged one is named in a warning."""
+        paths = [path for path in (self.folder / LAST, self.folder / PREVIOUS) if path.exists()]
+        for path in paths:
+            try:
+                stored = torch.load(path, map_location="cpu", weights_only=True)
+                header, state = stored["header"], stored["state"]
+            except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError) as error:
+                line = str(error).partition("\n")[0]
+                warnings.warn(f"{path} is damaged ({line}); the state before it is used", stacklevel=2)
+                continue
+            if header != self.header:
+                raise ValueError(f"{path} belongs to another run: stored {header}; asked for {self.header}")
+            run.restore(state)
+            return
+        if paths:
+            raise ValueError(f"no state in {self.folder} can be read by this version; delete {LAST} to begin again")
 
     def _find_best(self) -> None:
-        found = sorted(self.folder.glob("best-*.safetensors"))
-        self.best = [(float(path.stem.split("-")[-1]), path) for path in found]
+        paths = sorted(self.folder.glob("best-*.safetensors"))
+        self.best = [(float(path.stem.split("-")[-1]), path) for path in paths]
 
     def after_iteration(self, run: Run, last: bool = False) -> None:
         """Save the state if it is time."""
-        done = len(run.history.loss)
-        due = time.monotonic() - self.saved_at >= self.seconds or (self.every and done % self.every == 0)
+        due = time.monotonic() - self.saved_at >= self.seconds or (self.every and run.done % self.every == 0)
         if rank() == 0 and (due or last):
             self.save(run)
 
     def save(self, run: Run) -> None:
         """Write the state now; a failure is a warning, for the run is worth more than its backup."""
         self.saved_at = time.monotonic()
-        history = run.history
-        header = {**self.header, "seconds": history.seconds}
-        new, last = self.folder / "new.run", self.folder / LAST
+        history, new, last = run.history, self.folder / "new.run", self.folder / LAST
         try:
-            write_tensors(new, run.tensors(), header)
+            with whole_file(new) as unfinished:
+                torch.save({"header": self.header, "state": run.state()}, unfinished)
             if last.exists():
                 os.replace(last, self.folder / PREVIOUS)
             os.replace(new, last)
-            self._write_metrics(iteration=len(history.loss), loss=history.loss[-1], accuracy=history.accuracy[-1])
+            self._write_metrics(iteration=run.done, loss=history.loss[-1], accuracy=history.accuracy[-1])
         except OSError as error:
             new.unlink(missing_ok=True)
             warnings.warn(f"the state of the run could not be saved ({error}); training goes on", stacklevel=2)
@@ -123,8 +139,8 @@ class RunFolder:
         keep = sorted([*self.best, (round(result.mean, 5), path)], key=lambda pair: pair[0])[-self.keep :]
         try:
             if any(path == kept for _, kept in keep):
-                about = self.provenance | {"iteration": done, "validation": result.mean, "ci95": result.ci95}
-                save_checkpoint(path, run.method, **about)
+                measured = {"iteration": done, "validation": result.mean, "ci95": result.ci95}
+                save_checkpoint(path, run.method, **self.provenance | measured)
             for _, old in self.best:
                 if all(old != kept for _, kept in keep):
                     old.unlink(missing_ok=True)

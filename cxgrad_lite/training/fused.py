@@ -1,7 +1,7 @@
 """Blocks whose second derivatives are cheap on a CPU: the same numbers as `nets.Block`, up to rounding.
 
 PyTorch's own second derivative of batch norm goes some thirty times over the full feature map, and that of a
-convolution also computes the gradient with respect to its input where nobody wants it (the images). `nets.Block` is
+convolution also computes the gradient with respect to its input where it is not needed (the images). `nets.Block` is
 what to read; this is what runs while a CPU meta-trains.
 """
 
@@ -47,7 +47,7 @@ def fused_forward(block: Block, x: Tensor) -> Tensor:
     """`Block.forward`, with the affine map of batch norm after the pooling."""
     norm: Any = block.norm
     kernel, gain = block.conv.weight, norm.weight
-    if (gain < 0).any():  # the pooling wants none
+    if (gain < 0).any():  # pooling first is only valid for gain ≥ 0
         sign = torch.where(gain < 0, -1.0, 1.0).to(gain.dtype)  # (C,)
         kernel, gain = kernel * sign.view(-1, 1, 1, 1), gain * sign
     activated: Tensor = block.activation(block.film(norm_then_pool(convolve(x, kernel), gain, norm.bias, norm.eps)))
@@ -57,7 +57,7 @@ def fused_forward(block: Block, x: Tensor) -> Tensor:
 def norm_then_pool(x: Tensor, gain: Tensor, bias: Tensor, eps: float) -> Tensor:
     """2×2 max-pooling of batch norm, computed in the other order: the affine map is applied to the maxima only.
 
-    Right where no gain is negative; a filter whose gain is can be turned round, kernel and gain.
+    Valid where no gain is negative; where one is, flipping the signs of kernel and gain makes it valid.
 
     Args:
         x: (n, C, H, W).
@@ -120,7 +120,7 @@ class Convolve(Function):
 
 
 class ToImages(Function):
-    """Gradient of the images, from that of the output and the kernel; the third tensor only lends its shape."""
+    """Gradient of the images, from that of the output and the kernel, the third for its shape."""
 
     @staticmethod
     def forward(ctx: Any, grad: Tensor, kernel: Tensor, images: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ class ToImages(Function):
 
 
 class ToKernel(Function):
-    """Gradient of the kernel, from the images and the gradient of the output; the third tensor only lends its shape."""
+    """Gradient of the kernel, from the images and the gradient of the output, the third for its shape."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, grad: Tensor, kernel: Tensor) -> Tensor:
@@ -158,6 +158,6 @@ class ToKernel(Function):
 
 
 def both(grad: Tensor, images: Tensor, kernel: Tensor, wanted: list[bool]) -> tuple[Tensor, ...]:
-    """Gradients of images and kernel, those that are wanted, in the type of ``grad`` (autocast may have chosen it)."""
+    """Gradients of images and kernel, as far as ``wanted``, in the type of ``grad`` (autocast may have chosen it)."""
     images, kernel, one = images.to(grad.dtype), kernel.to(grad.dtype), [1, 1]
     return torch.ops.aten.convolution_backward(grad, images, kernel, None, one, one, one, False, [0, 0], 1, wanted)

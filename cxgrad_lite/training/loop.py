@@ -1,76 +1,71 @@
-"""The outer loop."""
+"""The outer loop: sample tasks, adapt to each, descend the query loss."""
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Literal, NoReturn, get_args
+from contextlib import contextmanager, nullcontext
 
 import torch
-from torch import Tensor
-from torch.optim import Adam
-from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 
-from ..core.maml import MAML
 from ..core.method import Method
-from ..core.outer import Episode, Tasks
-from .engines import (
-    Captured,
-    Engine,
-    Precision,
-    add_gradients,
-    all_finite,
-    arithmetic,
-    choose_engine,
-    clip,
-    device_of,
-)
+from ..core.outer import Tasks, check_tasks, clip, meta_gradient
+from .engines import arithmetic, device_of
 from .evaluation import evaluate
 from .folder import RunFolder
 from .fused import fused_blocks
-from .parallel import add_up_gradients, any_process, check_split, rank, share, total
-from .state import History, Run
+from .graph import Captured
+from .overflow import all_finite, check_gradient, check_losses
+from .parallel import any_process, average_gradients, check_split, rank, share, total
+from .state import History, Run, TrainConfig
 
-ADVICE = "a smaller inner_lr or meta_lr, or clip_value=10, usually helps"
+__all__ = ["History", "Run", "TrainConfig", "meta_steps", "meta_train"]
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """How the outer loop runs.
+def meta_steps(run: Run) -> Iterator[History]:
+    """One meta-iteration with each ``next``, until ``run.config.iterations`` have been made.
+
+    Whoever iterates may do anything between two of them: validate, save, draw, change the inner rate, or stop.
+
+    Yields:
+        the run's history, with the new meta-iteration.
 
     Raises:
-        ValueError: if a number is out of range, or a schedule, engine or precision unknown.
+        FloatingPointError: if a loss or gradient is not finite; the parameters are as before that meta-iteration.
+        ValueError: if there are more processes than tasks in a meta-batch.
+        RuntimeError: inside ``torch.no_grad()``, where nothing can be differentiated.
     """
-
-    iterations: int = 1000  # meta-iterations: one Adam step each
-    meta_lr: float = 1e-3  # Adam's rate; released code: 1e-3
-    schedule: Literal["constant", "cosine"] = "constant"  # released code: cosine by name, constant in effect
-    decay: float = 1.0  # meta_lr is multiplied by this …
-    decay_every: int = 0  # … every so many meta-iterations; 0: never
-    clip_value: float | None = None  # clamp each entry of the meta-gradient to ± this (MAML, MAML++, L2F: 10)
-    clip_norm: float | None = None  # scale the meta-gradient to at most this norm
-    validate_every: int = 0  # meta-iterations between two validations; 0: none
-    validation_episodes: int = 100
-    progress: bool = True  # show a bar with loss, accuracy and time left
-    engine: Engine = "auto"  # "graph" on a GPU, "fused" on a CPU, "eager" works everywhere; see `accelerate`
-    precision: Precision = "float32"  # or "tf32", "bf16"; see `accelerate.arithmetic`
-
-    def __post_init__(self) -> None:
-        if self.iterations < 0 or self.meta_lr <= 0 or self.validate_every < 0:
-            raise ValueError(f"iterations and validate_every must be 0 or more, meta_lr above 0: {self}")
-        if self.schedule not in ("constant", "cosine"):
-            raise ValueError(f"schedule must be 'constant' or 'cosine', not {self.schedule!r}")
-        if self.engine not in get_args(Engine) or self.precision not in get_args(Precision):
-            raise ValueError(
-                f"engine must be one of {get_args(Engine)}, precision one of {get_args(Precision)}, "
-                f"not {self.engine!r} and {self.precision!r}"
-            )
+    if not torch.is_grad_enabled():
+        raise RuntimeError("meta-training needs gradients; leave torch.no_grad() or torch.inference_mode() first")
+    method, tasks, optimiser, config = run.method, run.tasks, run.optimiser, run.config
+    captured = Captured(run) if config.engine == "graph" else None
+    while run.done < config.iterations:
+        method.begin_iteration(run.done)
+        optimiser.param_groups[0]["lr"] = config.rate(run.done)
+        with arithmetic(config.precision, device_of(method)), fused_blocks(method, config.engine == "fused"):
+            if captured:  # all of the following in one go
+                episodes, losses, accuracies, finite = captured()
+                check_losses(method, episodes, losses, run.done + 1)
+                check_gradient(method, finite, run.done + 1)
+            else:
+                optimiser.zero_grad()
+                episodes = tasks.sample()
+                check_split(episodes)
+                mine = list(share(episodes))
+                losses, accuracies = meta_gradient(method, mine)  # for each task: adapt, query loss, backward
+                check_losses(method, episodes, losses, run.done + 1)
+                average_gradients(method.parameters(), len(mine) / len(episodes))
+                check_gradient(method, all_finite(method), run.done + 1)
+                clip(method.parameters(), config.clip_value, config.clip_norm)
+                optimiser.step()
+        sums = torch.stack([losses, accuracies.to(losses.dtype)], 1).cpu().double().sum(0)  # (2,)
+        loss, accuracy = (total(sums) / len(episodes)).tolist()
+        run.history.loss.append(loss)
+        run.history.accuracy.append(accuracy)
+        yield run.history
 
 
 def meta_train(
@@ -96,127 +91,58 @@ def meta_train(
         folder: keeps the state of the run and its best checkpoints.
 
     Raises:
+        TypeError: if tasks are not a source of episodes, but a data set, for instance.
         ValueError: if validation is asked for without tasks for it, tasks do not fit the head, a folder belongs to
             another run, or ``engine="graph"`` cannot work here.
+        FileExistsError: if another process is training in the folder.
+        RuntimeError: inside ``torch.no_grad()``, where nothing can be differentiated.
         FloatingPointError: if a loss is not finite; the parameters are then as before that meta-iteration.
     """
-    config = config or TrainConfig()
-    if config.validate_every and validation is None:
-        raise ValueError("validate_every is set, but no validation tasks were given")
-    optimiser = make_optimiser(method, config)
-    run = Run(method, tasks, optimiser, make_schedule(optimiser, config))
-    config = replace(config, engine=choose_engine(config.engine, config.precision, method, tasks))
-    captured = Captured(run, config.clip_value, config.clip_norm) if config.engine == "graph" else None
-    if folder:
-        folder.begin(run, config)
-    history, start = run.history, time.perf_counter() - run.history.seconds
-    done = len(history.loss)
+    run = Run(method, tasks, config)
+    config = run.config
+    check_validation(config, validation)
     hidden = not config.progress or rank() > 0
-    bar = tqdm(total=config.iterations, initial=done, desc=type(method).__name__, disable=hidden)
-    with bar, interrupt_flag(history) as interrupted:
-        for iteration in range(done + 1, config.iterations + 1):
-            meta_step(run, config, iteration, captured)
-            if validation and config.validate_every and iteration % config.validate_every == 0:
-                history.validation.append((iteration, evaluate(method, validation, config.validation_episodes)))
-                if folder:
-                    folder.after_validation(run)
+    with (
+        folder.open(run) if folder else nullcontext(),
+        interrupt_flag(run) as interrupted,
+        tqdm(total=config.iterations, initial=run.done, desc=type(method).__name__, disable=hidden) as bar,
+    ):
+        start = time.perf_counter() - run.history.seconds
+        for history in meta_steps(run):
+            if validate(run, validation) and folder:
+                folder.after_validation(run)
             history.seconds = time.perf_counter() - start
             bar.update()
             bar.set_postfix(loss=f"{history.loss[-1]:.3f}", accuracy=f"{history.accuracy[-1]:.2f}", refresh=False)
             stop = any_process(bool(callback and callback(history)) or interrupted.is_set())
             if folder:
-                folder.after_iteration(run, last=stop or iteration == config.iterations)
+                folder.after_iteration(run, last=stop or run.done == config.iterations)
             if stop:
-                history.interrupted = iteration < config.iterations
+                history.interrupted = run.done < config.iterations
                 break
-    return history
+    return run.history
 
 
-def meta_step(run: Run, config: TrainConfig, iteration: int, captured: Captured | None = None) -> None:
-    """One meta-iteration: sample, adapt, differentiate, update; all at once if it was captured."""
-    run.method.begin_iteration(iteration - 1)
-    with arithmetic(config.precision, device_of(run.method)), fused_blocks(run.method, config.engine == "fused"):
-        if captured is not None:
-            episodes, found, skipped = captured()
-            loss, correct = mean_loss_and_accuracy(run.method, episodes, found, iteration)
-            if skipped:
-                refuse_overflow(run.method, iteration)
-        else:
-            run.optimiser.zero_grad()
-            loss, correct = meta_gradient(run.method, run.tasks.sample(), iteration)
-            prepare_gradients(run.method, config, iteration)
-            run.optimiser.step()
-    run.schedule.step()
-    run.history.loss.append(loss)
-    run.history.accuracy.append(correct)
+def check_validation(config: TrainConfig, validation: Tasks | None) -> None:
+    """Refuse validation without tasks for it before any work is done."""
+    if config.validate_every and validation is None:
+        raise ValueError("validate_every is set, but no validation tasks were given")
+    if validation is not None:
+        check_tasks(validation, "episodes")
 
 
-def meta_gradient(method: Method, episodes: list[Episode], iteration: int = 0) -> tuple[float, float]:
-    """Add the gradient of the mean query loss to the parameters' ``.grad``; return mean loss and accuracy.
-
-    Raises:
-        FloatingPointError: if a loss is not finite.
-    """
-    check_split(episodes)
-    loss, correct = mean_loss_and_accuracy(method, episodes, add_gradients(method, episodes), iteration)
-    add_up_gradients(method.parameters())
-    return loss, correct
-
-
-def mean_loss_and_accuracy(
-    method: Method, episodes: list[Episode], found: Tensor, iteration: int
-) -> tuple[float, float]:
-    """Means over all processes of (tasks, 2) losses and accuracies; the first look at what the device has computed."""
-    found = found.double().cpu()
-    for (number, episode), (loss, _) in zip(share(enumerate(episodes, 1)), found.tolist(), strict=True):
-        if not math.isfinite(loss):
-            where = f"meta-iteration {iteration}, task {number} of {len(episodes)}"
-            raise FloatingPointError(f"{where}: {describe_overflow(method, episode)}")
-    loss_mean, correct = (total(found.sum(0)) / len(episodes)).tolist()
-    return loss_mean, correct
-
-
-def describe_overflow(method: Method, episode: Episode) -> str:
-    """Which loss turned non-finite first, and what to do."""
-    bad = []
-    if isinstance(method, MAML):
-        with torch.no_grad():
-            _, trace = method.adapt(episode[0], trace=True)
-        bad = [k for k, seen in enumerate(trace, 1) if not torch.isfinite(seen.loss)]
-    what = f"the support loss is not finite in inner step {bad[0]}" if bad else "the query loss is not finite"
-    return f"{what}; {ADVICE}"
-
-
-def prepare_gradients(method: Method, config: TrainConfig, iteration: int) -> None:
-    """Refuse a meta-gradient that would destroy the parameters; clip it if the configuration says so."""
-    if not all_finite(method):
-        refuse_overflow(method, iteration)
-    clip(method, config.clip_value, config.clip_norm)
-
-
-def refuse_overflow(method: Method, iteration: int) -> NoReturn:
-    """Raises FloatingPointError with the name of the first parameter whose meta-gradient is not finite."""
-    grads = [(name, p.grad) for name, p in method.named_parameters() if p.grad is not None]
-    name = next(name for name, grad in grads if not torch.isfinite(grad).all())
-    raise FloatingPointError(f"meta-iteration {iteration}: the meta-gradient of {name} is not finite; {ADVICE}")
-
-
-def make_optimiser(method: Method, config: TrainConfig) -> Adam:
-    """Adam, on a GPU with all of the update in one kernel."""
-    return Adam(method.parameters(), lr=config.meta_lr, fused=True if device_of(method).type == "cuda" else None)
-
-
-def make_schedule(optimiser: Adam, config: TrainConfig) -> LambdaLR:
-    def factor(iteration: int) -> float:
-        decayed = config.decay ** (iteration // config.decay_every) if config.decay_every else 1.0
-        cosine = config.schedule == "cosine"
-        return decayed * (0.5 * (1 + math.cos(math.pi * iteration / config.iterations)) if cosine else 1.0)
-
-    return LambdaLR(optimiser, factor)
+def validate(run: Run, validation: Tasks | None) -> bool:
+    """Evaluate on the validation tasks if it is time; whether it was."""
+    every = run.config.validate_every
+    if validation is None or not every or run.done % every:
+        return False
+    result = evaluate(run.method, validation, run.config.validation_episodes)
+    run.history.validation.append((run.done, result))
+    return True
 
 
 @contextmanager
-def interrupt_flag(history: History) -> Iterator[threading.Event]:
+def interrupt_flag(run: Run) -> Iterator[threading.Event]:
     """An event that the first interrupt sets instead of raising, so that no update is left half done."""
     interrupted = threading.Event()
 
@@ -229,7 +155,7 @@ def interrupt_flag(history: History) -> Iterator[threading.Event]:
     try:
         yield interrupted
     except KeyboardInterrupt:
-        history.interrupted = True
+        run.history.interrupted = True
     finally:
         if in_main_thread:
             signal.signal(signal.SIGINT, previous)

@@ -1,4 +1,4 @@
-"""Several processes, one meta-batch: each does some of its tasks, gradients are added up.
+"""Several processes, one meta-batch: each does some of its tasks, and their gradients are averaged.
 
 Without ``torch.distributed`` (or before it is initialised) every function does what a single process needs.
 """
@@ -45,15 +45,15 @@ def any_process(flag: bool) -> bool:
     return bool(total(torch.tensor(float(flag)))) if is_parallel() else flag
 
 
-def add_up_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace every ``.grad`` by its sum over processes."""
+def average_gradients(parameters: Iterable[nn.Parameter], weight: float) -> None:
+    """Replace every ``.grad`` by its sum over processes, each multiplied by the process's ``weight``."""
     if not is_parallel():
         return
     parameters = list(parameters)
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    flat = total(torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]))
+    flat = total(weight * torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]))
     for parameter, grad in zip(parameters, flat.split([p.numel() for p in parameters])):
         parameter.grad = grad.view_as(parameter)
 

@@ -1,20 +1,60 @@
-"""A meta-training run as a value: everything that it would need to go on as if nothing had happened."""
+"""A meta-training run as a value: everything it needs to go on as if nothing had happened."""
 
 from __future__ import annotations
 
+import copy
+import math
 import random
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.optim import Adam
-from torch.optim.lr_scheduler import LambdaLR
 
 from ..core.method import Method
-from ..core.outer import Tasks
+from ..core.outer import Tasks, check_tasks
+from .engines import Engine, Precision, choose_engine, device_of
 from .evaluation import Evaluation
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the outer loop runs.
+
+    Raises:
+        ValueError: if a number is out of range, or a schedule, engine or precision unknown.
+    """
+
+    iterations: int = 1000  # meta-iterations: one Adam step each
+    meta_lr: float = 1e-3  # Adam's rate; released code: 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"  # released code: cosine by name, constant in effect
+    decay: float = 1.0  # meta_lr is multiplied by this …
+    decay_every: int = 0  # … every so many meta-iterations; 0: never
+    clip_value: float | None = None  # clamp each entry of the meta-gradient to ± this (MAML, MAML++, L2F: 10)
+    clip_norm: float | None = None  # scale the meta-gradient to at most this norm
+    validate_every: int = 0  # meta-iterations between two validations; 0: none
+    validation_episodes: int = 100
+    progress: bool = True  # show a bar with loss, accuracy and time left
+    engine: Engine = "auto"  # "graph" on a GPU, "fused" on a CPU, "eager" works everywhere; see `engines`
+    precision: Precision = "float32"  # or "tf32", "bf16"; see `engines.arithmetic`
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or self.meta_lr <= 0 or self.validate_every < 0:
+            raise ValueError(f"iterations must be 1 or more, validate_every 0 or more, meta_lr above 0: {self}")
+        if self.schedule not in ("constant", "cosine"):
+            raise ValueError(f"schedule must be 'constant' or 'cosine', not {self.schedule!r}")
+        if self.engine not in get_args(Engine) or self.precision not in get_args(Precision):
+            raise ValueError(
+                f"engine must be one of {get_args(Engine)}, precision one of {get_args(Precision)}, "
+                f"not {self.engine!r} and {self.precision!r}"
+            )
+
+    def rate(self, iteration: int) -> float:
+        """Adam's rate in this meta-iteration, counted from 0."""
+        decayed = self.decay ** (iteration // self.decay_every) if self.decay_every else 1.0
+        cosine = 0.5 * (1 + math.cos(math.pi * iteration / self.iterations)) if self.schedule == "cosine" else 1.0
+        return self.meta_lr * (decayed * cosine)
 
 
 @dataclass
@@ -27,6 +67,8 @@ class History:
         validation: (meta-iterations done, result), one per validation.
         seconds: time spent, validation included; of a resumed run: in all its parts.
         interrupted: whether the run was stopped before its end.
+        engine: which engine ran, never "auto"; of a run resumed on another machine perhaps "graph, then fused".
+        precision: the arithmetic of the meta-steps.
     """
 
     loss: list[float] = field(default_factory=list)
@@ -34,94 +76,86 @@ class History:
     validation: list[tuple[int, Evaluation]] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: bool = False
+    engine: str = ""
+    precision: str = ""
 
 
-@dataclass
 class Run:
-    """What changes while a run goes on."""
+    """A method that is being meta-trained, and all that changes while it is.
 
-    method: Method
-    tasks: Tasks
-    optimiser: Adam
-    schedule: LambdaLR
-    history: History = field(default_factory=History)
+    Args:
+        method, tasks, config: as for `loop.meta_train`.
 
-    def tensors(self) -> dict[str, Tensor]:
-        """All numbers of the run, by name, on the CPU."""
-        found = {f"method/{name}": t for name, t in self.method.state_dict().items()}
-        for i, state in self.optimiser.state_dict()["state"].items():
-            found |= {f"optimiser/{i}/{key}": t for key, t in state.items()}
-        if hasattr(self.tasks, "state_dict"):
-            found |= {f"tasks/{key}": t for key, t in self.tasks.state_dict().items()}
-        found |= {f"random/{key}": t for key, t in random_states().items()}
-        history = self.history
-        found["history/loss"] = torch.tensor(history.loss, dtype=torch.float64)
-        found["history/accuracy"] = torch.tensor(history.accuracy, dtype=torch.float64)
-        for done, result in history.validation:
-            found[f"validation/{done}"] = result.per_task
-        return {name: t.detach().cpu().clone().contiguous() for name, t in found.items()}
+    Attributes:
+        config: as given, but with the engine that "auto" stands for.
+        optimiser: Adam; on a GPU with all of the update in one kernel.
+        history: grows by one entry with each meta-iteration.
 
-    def restore(self, tensors: dict[str, Tensor], seconds: float) -> None:
-        """Go back to where a run was when `tensors` was called."""
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, t in part(tensors, "optimiser").items():
-            i, _, entry = key.partition("/")
-            state.setdefault(int(i), {})[entry] = t
-        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": state})
-        validation = [(int(done), Evaluation.over_tasks(t)) for done, t in part(tensors, "validation").items()]
-        validation.sort(key=lambda pair: pair[0])
-        loss, correct = tensors["history/loss"].tolist(), tensors["history/accuracy"].tolist()
-        self.history = History(loss, correct, validation, seconds)
-        self._restore_schedule(len(self.history.loss))
-        self.put_back(tensors)
+    Raises:
+        TypeError: if meta-batches cannot be sampled from ``tasks``.
+        ValueError: if ``engine="graph"`` cannot work here.
+    """
 
-    def put_back(self, tensors: dict[str, Tensor]) -> None:
-        """The method, the place in the stream of tasks and all random states; tensors stay where they are in memory."""
-        self.method.load_state_dict(part(tensors, "method"))
-        if hasattr(self.tasks, "load_state_dict"):
-            self.tasks.load_state_dict(part(tensors, "tasks"))
-        set_random_states(part(tensors, "random"))
+    def __init__(self, method: Method, tasks: Tasks, config: TrainConfig | None = None) -> None:
+        check_tasks(tasks, "sample")
+        config = config or TrainConfig()
+        self.method, self.tasks = method, tasks
+        self.config = replace(config, engine=choose_engine(config.engine, config.precision, method, tasks))
+        on_gpu = device_of(method).type == "cuda"
+        self.optimiser = Adam(method.parameters(), lr=config.meta_lr, fused=True if on_gpu else None)
+        self.history = History(engine=self.config.engine, precision=config.precision)
 
-    def _restore_schedule(self, done: int) -> None:
-        rates = [base * factor(done) for base, factor in zip(self.schedule.base_lrs, self.schedule.lr_lambdas)]
-        for group, rate in zip(self.optimiser.param_groups, rates):
-            group["lr"] = rate
-        self.schedule.load_state_dict(
-            self.schedule.state_dict() | {"last_epoch": done, "_step_count": done + 1, "_last_lr": rates}
+    @property
+    def done(self) -> int:
+        """Number of meta-iterations made."""
+        return len(self.history.loss)
+
+    def state(self) -> dict[str, Any]:
+        """A copy of all that changes: tensors, numbers, strings, and lists, tuples and dicts of them."""
+        history = vars(self.history) | {"validation": [(i, result.per_task) for i, result in self.history.validation]}
+        return copy.deepcopy(
+            {
+                "method": dict(self.method.state_dict()),
+                "optimiser": self.optimiser.state_dict()["state"],
+                "tasks": self.tasks.state_dict() if hasattr(self.tasks, "state_dict") else {},
+                "random": random_states(),
+                "history": history,
+            }
         )
 
+    def restore(self, state: dict[str, Any]) -> None:
+        """Return to where the run was when `state` was called."""
+        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": copy.deepcopy(state["optimiser"])})
+        engine, history = self.config.engine, copy.deepcopy(state["history"])
+        history["validation"] = [(i, Evaluation.over_tasks(per_task)) for i, per_task in history["validation"]]
+        self.history = History(**history | {"interrupted": False})
+        if not self.history.engine.endswith(engine):
+            self.history.engine += f", then {engine}"
+        self.rewind(state)
 
-def part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Those whose names begin with ``name/``, without it."""
-    return {key[len(name) + 1 :]: t for key, t in tensors.items() if key.startswith(f"{name}/")}
+    def rewind(self, state: dict[str, Any]) -> None:
+        """Return to that state of method, tasks and random generators; tensors stay where they are in memory."""
+        self.method.load_state_dict(state["method"])
+        if state["tasks"]:
+            self.tasks.load_state_dict(state["tasks"])  # type: ignore[attr-defined]
+        set_random_states(state["random"])
 
 
-def random_states() -> dict[str, Tensor]:
+def random_states() -> dict[str, Any]:
     """The states of all generators that training or a transform may draw from."""
-    _, words, position, has_gauss, gauss = np.random.get_state()
-    _, ours, _ = random.getstate()
-    states = {
+    name, words, *rest = np.random.get_state()
+    return {
         "torch": torch.get_rng_state(),
-        "numpy": torch.from_numpy(np.asarray(words).astype(np.int64)),
-        "numpy_rest": torch.tensor([position, has_gauss, gauss], dtype=torch.float64),
-        "python": torch.tensor(ours, dtype=torch.int64),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": (name, torch.from_numpy(np.asarray(words).astype(np.int64)), *rest),
+        "python": random.getstate(),
     }
-    if torch.cuda.is_available():
-        states |= {f"cuda{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
-    return states
 
 
-def set_random_states(states: dict[str, Tensor]) -> None:
+def set_random_states(states: dict[str, Any]) -> None:
     torch.set_rng_state(states["torch"])
-    position, has_gauss, gauss = states["numpy_rest"].tolist()
-    words = states["numpy"].numpy().astype(np.uint32)
-    np.random.set_state(("MT19937", words, int(position), int(has_gauss), gauss))
-    random.setstate((3, tuple(states["python"].tolist()), None))
-    for i in range(torch.cuda.device_count()):
-        if f"cuda{i}" in states:
-            torch.cuda.set_rng_state(states[f"cuda{i}"], i)
-
-
-def describe(config: Any) -> dict[str, Any]:
-    """A configuration without what may change between the parts of a run."""
-    return {key: value for key, value in vars(config).items() if key not in ("progress", "iterations", "engine")}
+    for i, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(state, i)
+    name, words, *rest = states["numpy"]
+    np.random.set_state((name, words.numpy().astype(np.uint32), *rest))
+    random.setstate(states["python"])

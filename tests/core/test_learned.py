@@ -9,7 +9,6 @@ from cxgrad_lite import (
     CAVIA,
     METHODS,
     Conv4,
-    CxGrad,
     MAMLPlusPlus,
     MatchingNet,
     MetaSGD,
@@ -18,7 +17,6 @@ from cxgrad_lite import (
     meta_train,
 )
 from cxgrad_lite.core.method import Batch, Method
-from cxgrad_lite.training.loop import make_schedule
 from data_utils import TaskSampler
 
 # L2F, ALFA and CxGrad hold a part of their graph constant on purpose, so their meta-gradient is no derivative.
@@ -150,13 +148,6 @@ def test_each_inner_step_of_maml_plus_plus_has_its_own_gains() -> None:
     assert torch.equal(changed_first["blocks.3.norm.weight"], gain[1]), "queries are seen with the last row"
 
 
-def test_decay_of_the_outer_rate(tasks: TaskSampler) -> None:
-    method = CxGrad(Conv4(1, 16, 3, width=4))
-    optimiser = torch.optim.Adam(method.parameters(), lr=1.0)
-    schedule = make_schedule(optimiser, TrainConfig(10, decay=0.5, decay_every=3))
-    rates = []
-    for _ in range(8):
-        rates.append(schedule.get_last_lr()[0])
-        optimiser.step()
-        schedule.step()
-    assert rates == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]
+def test_decay_of_the_outer_rate() -> None:
+    config = TrainConfig(10, meta_lr=1.0, decay=0.5, decay_every=3)
+    assert [config.rate(iteration) for iteration in range(8)] == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import math
 import threading
 import time
 from typing import Any
@@ -17,7 +18,7 @@ from cxgrad_lite import MAML, METHODS, Conv4, CxGrad, TrainConfig, meta_train
 from cxgrad_lite.core.maml import Batch, StepTrace, Theta
 from cxgrad_lite.live import charts, watch_training
 from cxgrad_lite.live.charts import Backend, choose_backend
-from cxgrad_lite.live.steering import Share
+from cxgrad_lite.live.steering import Share, Steering
 from cxgrad_lite.live.training import POINTS, TrainingPanel, running_mean, thinned
 from cxgrad_lite.plots.style import colour
 from cxgrad_lite.probes import LAYERS, mean_layer_norms
@@ -340,6 +341,26 @@ def test_the_panel_can_be_made_where_no_class_has_its_name(tasks: TaskSampler) -
     panel = watch_training(TwoTensors(Conv4(1, 16, 3, width=8)), tasks, LONG, backend="png")
     assert panel.chart.plotted("norms")[0][0] == ["shift"] and colour("TwoTensors") is None
     panel.close()
+
+
+def test_orders_are_carried_out_one_by_one(tasks: TaskSampler) -> None:
+    method = make("MAML", inner_steps=1)
+    steering = Steering(method, tasks, TrainConfig(3), None)
+    weights = copied(method)
+    assert not steering.ordered and steering.advance() == "paused" and steering.run.done == 0
+    steering.allow(1)
+    steering.allow(1)
+    assert [steering.advance(), steering.advance()] == ["training", "paused"] and not steering.ordered
+    method.inner_steps = 2  # by hand, and not by a slider: it stays
+    steering.allow(math.inf)
+    assert steering.advance() == "finished" and not steering.ordered and method.inner_steps == 2
+    steering.allow(math.inf)
+    assert steering.advance() == "training" and steering.run.config.iterations == 6
+    steering.reset()
+    steering.allow(1)
+    assert steering.advance() == "ready" and steering.ordered and same(method, weights)
+    assert steering.run.config.iterations == 3 and method.inner_steps == 1 and steering.run.history.seconds == 0
+    assert steering.advance() == "paused" and steering.run.done == 1
 
 
 def test_looking_takes_its_share_of_the_time_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

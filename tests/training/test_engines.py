@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -11,16 +12,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import cxgrad_lite.core.method
 from cxgrad_lite import METHODS, Conv4, Method, TrainConfig, meta_train
+from cxgrad_lite.core.outer import meta_gradient
 from cxgrad_lite.recipes.recipe import has_inner_rate
-from cxgrad_lite.training import engines as accelerate
-from cxgrad_lite.training.engines import Captured, add_gradients, arithmetic, choose_engine, undone
-from cxgrad_lite.training.loop import make_optimiser, make_schedule, meta_step
+from cxgrad_lite.training import engines, loop
+from cxgrad_lite.training.engines import arithmetic, choose_engine
+from cxgrad_lite.training.graph import Captured, undone
+from cxgrad_lite.training.loop import meta_steps
 from cxgrad_lite.training.state import Run
 from data_utils import ImageClasses, TaskSampler
 from data_utils.transforms import NORMALISATIONS, preset
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 CPU = torch.device("cpu")
+CONFIG = TrainConfig(iterations=4, schedule="cosine", clip_norm=0.5)
 OLD = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 4)
 needs_fused_adam = pytest.mark.skipif(OLD, reason="before torch 2.4 the fused Adam runs on GPUs only")
 Transform = Callable[[torch.Tensor], torch.Tensor]
@@ -34,10 +38,10 @@ def make(name: str, device: str = "cpu", **changes: object) -> Method:
 
 
 def new_run(method: Method, tasks: TaskSampler, config: TrainConfig) -> Run:
-    optimiser = make_optimiser(method, config)
-    for group in optimiser.param_groups:
+    run = Run(method, tasks, config)
+    for group in run.optimiser.param_groups:
         group["fused"] = True  # as on a GPU: this Adam can leave a step out without looking
-    return Run(method, tasks, optimiser, make_schedule(optimiser, config))
+    return run
 
 
 class HostLooks(TorchDispatchMode):
@@ -65,8 +69,13 @@ class Uncaptured(Captured):
     def replay(self) -> None:
         group = self.run.optimiser.param_groups[0]
         rate, group["lr"] = group["lr"], self.rate
-        self.found = self.step()
+        self.results = self.step()
         group["lr"] = rate
+
+
+@pytest.fixture()
+def uncaptured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "Captured", Uncaptured)
 
 
 @needs_fused_adam
@@ -75,7 +84,7 @@ def test_nothing_in_a_captured_step_looks_at_a_value(
     name: str, tasks: TaskSampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cxgrad_lite.core.method, "is_capturing", lambda tensor: True)
-    step = Captured(new_run(make(name), tasks, TrainConfig()), clip_value=10, clip_norm=1.0)
+    step = Captured(new_run(make(name), tasks, TrainConfig(clip_value=10, clip_norm=1.0)))
     step.step()  # Adam makes its state in the first one
     with HostLooks() as looks:
         step.step()
@@ -98,17 +107,13 @@ def test_no_normalisation_looks_at_a_value(normalisation: str) -> None:
 
 @needs_fused_adam
 @pytest.mark.parametrize("name", ["MAML", "MAMLPlusPlus", "CxGrad", "ProtoNet"])
-def test_both_engines_train_alike(name: str, stripes: ImageClasses) -> None:
-    config = TrainConfig(iterations=4, schedule="cosine", clip_norm=0.5)
+def test_both_engines_train_alike(name: str, stripes: ImageClasses, uncaptured: None) -> None:
     finals = []
-    for captures in (False, True):
-        run = new_run(make(name).double(), Doubled(stripes, 3, 2, 3, seed=7), config)
-        captured = Uncaptured(run, config.clip_value, config.clip_norm) if captures else None
-        for iteration in range(1, 5):
-            meta_step(run, config, iteration, captured)
-        finals.append(
-            torch.cat([torch.tensor(run.history.loss), *(p.detach().flatten() for p in run.method.parameters())])
-        )
+    for engine in ("eager", "graph"):
+        run = new_run(make(name).double(), Doubled(stripes, 3, 2, 3, seed=7), CONFIG)
+        run.config = dataclasses.replace(CONFIG, engine=engine)  # type: ignore[arg-type]
+        losses = [history.loss[-1] for history in meta_steps(run)]
+        finals.append(torch.cat([torch.tensor(losses), *(p.detach().flatten() for p in run.method.parameters())]))
     torch.testing.assert_close(*finals, rtol=1e-10, atol=1e-12)
 
 
@@ -121,17 +126,18 @@ class Doubled(TaskSampler):
 
 
 @needs_fused_adam
-def test_a_step_that_is_not_finite_changes_nothing_and_is_named(tasks: TaskSampler) -> None:
-    method, config = make("MAML"), TrainConfig()
-    run = new_run(method, tasks, config)
-    captured = Uncaptured(run, None, None)
-    meta_step(run, config, 1, captured)
+def test_a_step_that_is_not_finite_changes_nothing_and_is_named(tasks: TaskSampler, uncaptured: None) -> None:
+    method = make("MAML")
+    run = new_run(method, tasks, TrainConfig())
+    run.config = TrainConfig(engine="graph")
+    steps = meta_steps(run)
+    next(steps)
     before = copy.deepcopy(method.state_dict())
     method.inner_lr = float("inf")
     with pytest.raises(FloatingPointError, match=r"meta-iteration 2, task 1 .*not finite"):
-        meta_step(run, config, 2, captured)
+        next(steps)
     assert all(torch.equal(t, before[name]) for name, t in method.state_dict().items())
-    assert len(run.history.loss) == 1
+    assert run.done == 1
 
 
 @needs_fused_adam
@@ -144,7 +150,7 @@ def test_a_changed_number_of_the_method_asks_for_a_new_capture(tasks: TaskSample
             self.captures += 1
 
     method = make("MAMLPlusPlus", annealing=30)
-    captured = Counting(new_run(method, tasks, TrainConfig()), None, None)
+    captured = Counting(new_run(method, tasks, TrainConfig()))
     for iteration in (0, 1, 2, 3):  # the loss weights change every two meta-iterations
         method.begin_iteration(iteration)
         captured()
@@ -159,15 +165,21 @@ def test_a_rehearsal_leaves_no_trace_but_the_optimisers_state(tasks: TaskSampler
     run = new_run(make("CxGrad"), tasks, TrainConfig())
     addresses = [p.data_ptr() for p in run.method.parameters()]
     for _ in range(2):  # before Adam has a state, and after
-        before = run.tensors()
-        step = Captured(run, None, None)
+        before = run.state()
+        step = Captured(run)
         with undone(run):
             step.step()
             torch.rand(3)
-            assert not torch.equal(run.tensors()["method/net.head.weight"], before["method/net.head.weight"])
-        after = run.tensors()
-        for name, tensor in after.items():
-            torch.testing.assert_close(tensor, before.get(name, torch.zeros_like(tensor)), rtol=0, atol=0)
+            assert not torch.equal(run.method.state_dict()["net.head.weight"], before["method"]["net.head.weight"])
+        after = run.state()
+        for i, moments in after.pop("optimiser").items():
+            for key, tensor in moments.items():
+                assert torch.equal(tensor, before["optimiser"].get(i, {}).get(key, torch.zeros_like(tensor)))
+        assert after.pop("history") == before["history"]
+        assert after["random"]["python"] == before["random"]["python"]
+        for key in ("method", "tasks"):
+            torch.testing.assert_close(after[key], before[key], rtol=0, atol=0)
+        assert torch.equal(after["random"]["torch"], before["random"]["torch"])
         assert [p.data_ptr() for p in run.method.parameters()] == addresses
         step.step()
 
@@ -182,7 +194,7 @@ def test_auto_needs_no_gpu(tasks: TaskSampler) -> None:
 
 @pytest.mark.skipif(not hasattr(torch.cuda.CUDAGraph, "register_generator_state"), reason="before torch 2.4: no graph")
 def test_a_graph_is_refused_in_words(stripes: ImageClasses, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accelerate, "device_of", lambda method: torch.device("cuda"))
+    monkeypatch.setattr(engines, "device_of", lambda method: torch.device("cuda"))
     method = make("MAML")
 
     def choice(engine: str = "auto", ways: int = 3, transform: Transform | None = None) -> str:
@@ -200,7 +212,7 @@ def test_a_graph_is_refused_in_words(stripes: ImageClasses, monkeypatch: pytest.
         choice("graph", transform=preset("none", "flip"))
     with pytest.raises(ValueError, match="number of ways, 3"):
         choice("graph", ways=2)
-    monkeypatch.setattr(accelerate, "world_size", lambda: 2)
+    monkeypatch.setattr(engines, "world_size", lambda: 2)
     with pytest.raises(ValueError, match="several processes"):
         choice("graph")
 
@@ -228,7 +240,7 @@ def test_bfloat16_is_near_float32(name: str, tasks: TaskSampler) -> None:
     for precision in ("float32", "bf16"):
         method = make(name, inner_steps=1)
         with arithmetic(precision, CPU):  # type: ignore[arg-type]
-            losses.append(add_gradients(method, episodes)[:, 0])
+            losses.append(meta_gradient(method, episodes)[0])
         assert all(p.dtype == torch.float32 for p in method.parameters())
         grads.append(torch.cat([p.grad.flatten() for p in method.parameters() if p.grad is not None]))
     assert not torch.equal(*losses)  # or nothing was computed in bfloat16

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from cxgrad_lite import Conv4, CxGrad, History, MAMLPlusPlus, TrainConfig, evaluate, load_checkpoint, meta_train
 from cxgrad_lite.core.method import Method
@@ -161,6 +162,7 @@ def test_a_full_disk_costs_the_backup_and_not_the_run(tmp_path: Path, monkeypatc
 
     expected = train(None)
     monkeypatch.setattr(checkpoints, "save_file", full)
+    monkeypatch.setattr(torch, "save", full)
     with pytest.warns(UserWarning, match="No space left on device.*training goes on"):
         result = train(tmp_path)
     check_equal(result, expected)
@@ -188,6 +190,48 @@ def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
     other = CxGrad(Conv4(1, 16, 3, width=4))
     with pytest.raises(ValueError, match="belongs to another run"):
         meta_train(other, tasks, CONFIG, tasks, folder=RunFolder(tmp_path, resume=True))
+
+
+class Payload:
+    """Unpickling it would make a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_state_that_would_run_code_or_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    _, history = train(tmp_path)
+    trap = tmp_path / "trap"
+    torch.save({"header": "", "state": Payload(trap)}, tmp_path / LAST)
+    with pytest.warns(UserWarning, match="last.run is damaged"):
+        assert train(tmp_path, resume=True)[1].loss == history.loss
+    assert not trap.exists()
+    save_file({"a": torch.zeros(1)}, tmp_path / LAST)  # as earlier versions wrote it
+    (tmp_path / PREVIOUS).unlink()
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(ValueError, match="no state in .* can be read"):
+        train(tmp_path, resume=True)
+
+
+def test_two_runs_at_once_in_one_folder_are_refused(tmp_path: Path) -> None:
+    method, tasks, _ = parts()
+
+    def second(history: History) -> None:
+        with pytest.raises(FileExistsError, match="in use by another process"):
+            meta_train(method, tasks, TrainConfig(2, progress=False), folder=RunFolder(tmp_path, resume=True))
+
+    config = TrainConfig(1, progress=False)
+    meta_train(method, tasks, config, callback=second, folder=RunFolder(tmp_path))
+    meta_train(method, tasks, config, folder=RunFolder(tmp_path, resume=True))  # the lock is free again
+
+
+def test_a_history_names_every_engine_that_ran(tmp_path: Path) -> None:
+    for iterations, engine in ((2, "eager"), (4, "auto"), (6, "fused")):
+        config = TrainConfig(iterations, engine=engine, progress=False)  # type: ignore[arg-type]
+        history = train(tmp_path, resume=True, config=config)[1]
+    assert (history.engine, history.precision) == ("eager, then fused", "float32")
 
 
 # --- several processes ------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import threading
 import pytest
 import torch
 
-from cxgrad_lite.training.threads import pause_function, release_pool
+from cxgrad_lite.training.host import pause_function, release_pool
 
 pytestmark = pytest.mark.skipif(pause_function() is None, reason="torch has not brought a newer GNU OpenMP")
 
@@ -18,7 +18,7 @@ COUNT = """
 import json, threading, torch
 from pathlib import Path
 from cxgrad_lite.live.panel import Worker
-from cxgrad_lite.training.threads import release_pool
+from cxgrad_lite.training.host import release_pool
 
 count = lambda: len(list(Path("/proc/self/task").iterdir()))
 torch.set_num_threads(3)

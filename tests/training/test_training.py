@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
+import re
 import signal
+import textwrap
 import threading
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-import cxgrad_lite
 from cxgrad_lite import (
+    MAML,
     METHODS,
     Conv4,
     CxGrad,
@@ -26,11 +30,13 @@ from cxgrad_lite import (
     meta_train,
     save_checkpoint,
 )
-from cxgrad_lite.core.method import Batch
+from cxgrad_lite.core import outer
+from cxgrad_lite.core.method import Batch, Theta
+from cxgrad_lite.core.outer import clip, meta_gradient
 from cxgrad_lite.recipes.recipe import has_inner_rate
 from cxgrad_lite.training import checkpoints
 from cxgrad_lite.training.checkpoints import read_header
-from cxgrad_lite.training.loop import meta_gradient
+from cxgrad_lite.training.loop import Run, meta_steps
 from data_utils import ImageClasses, TaskSampler
 
 QUIET = TrainConfig(iterations=4, progress=False)
@@ -70,12 +76,13 @@ def test_the_same_seeds_give_the_same_run(stripes: ImageClasses) -> None:
 
 def test_the_meta_gradient_is_the_mean_over_tasks(tasks: TaskSampler) -> None:
     method, episodes = make(), tasks.sample()
-    loss, accuracy = meta_gradient(method, episodes)
+    losses, accuracies = meta_gradient(method, episodes)
     ours = [p.grad.clone() for p in method.parameters() if p.grad is not None]
     method.zero_grad()
     expected = torch.stack([method(support, query) for support, query in episodes]).mean()
     expected.backward()
-    assert loss == pytest.approx(expected.item(), rel=1e-5) and 0 <= accuracy <= 1
+    assert losses.mean().item() == pytest.approx(expected.item(), rel=1e-5)
+    assert losses.shape == accuracies.shape == (len(episodes),) and all(0 <= a <= 1 for a in accuracies)
     for mine, parameter in zip(ours, method.parameters(), strict=True):
         torch.testing.assert_close(mine, parameter.grad, rtol=1e-4, atol=1e-6)
 
@@ -97,9 +104,9 @@ def test_schedule_and_clipping(tasks: TaskSampler) -> None:
     assert cosine[0] == pytest.approx(1e-3, rel=1e-2) and cosine[-1] < 0.2 * constant[-1]
     method = make("MAML")
     meta_gradient(method, tasks.sample())
-    cxgrad_lite.training.loop.prepare_gradients(method, TrainConfig(clip_value=1e-3), 1)
+    clip(method.parameters(), value=1e-3)
     assert max(p.grad.abs().max().item() for p in method.parameters() if p.grad is not None) <= 1.001e-3
-    cxgrad_lite.training.loop.prepare_gradients(method, TrainConfig(clip_norm=1e-4), 1)
+    clip(method.parameters(), norm=1e-4)
     total = math.sqrt(sum(p.grad.square().sum().item() for p in method.parameters() if p.grad is not None))
     assert total == pytest.approx(1e-4, rel=1e-3)
 
@@ -179,8 +186,54 @@ def test_the_bar_shows_loss_accuracy_and_time_left(tasks: TaskSampler, capsys: p
 def test_configurations_that_cannot_be_meant() -> None:
     with pytest.raises(ValueError, match="meta_lr above 0"):
         TrainConfig(meta_lr=0)
+    with pytest.raises(ValueError, match="iterations must be 1 or more"):
+        TrainConfig(iterations=0)
     with pytest.raises(ValueError, match="schedule must be"):
         TrainConfig(schedule="linear")  # type: ignore[arg-type]
+
+
+def test_the_program_in_the_docstring_trains_as_meta_train_does(stripes: ImageClasses) -> None:
+    assert outer.__doc__
+    program = textwrap.dedent(re.split(r"\n\n(?=\S|$)", outer.__doc__.split("is\n\n", 1)[1])[0])
+    trained, sampler = make(), TaskSampler(stripes, 3, 2, 3, seed=7)
+    exec(program, vars(outer) | {"method": trained, "tasks": sampler, "iterations": 4})
+    expected = make()
+    config = TrainConfig(4, clip_norm=10, engine="eager", progress=False)
+    meta_train(expected, TaskSampler(stripes, 3, 2, 3, seed=7), config)
+    assert all(torch.equal(p, q) for p, q in zip(trained.parameters(), expected.parameters(), strict=True))
+
+
+def test_meta_steps_may_be_taken_one_by_one(stripes: ImageClasses) -> None:
+    expected, method = make(), make()
+    history = meta_train(expected, TaskSampler(stripes, 3, 2, 3, seed=7), QUIET)
+    run = Run(method, TaskSampler(stripes, 3, 2, 3, seed=7), QUIET)
+    steps = meta_steps(run)
+    next(steps)
+    beginning, first = run.state(), copy.deepcopy(method.state_dict())
+    next(steps)
+    run.restore(beginning)
+    assert run.done == 1 and all(torch.equal(t, first[name]) for name, t in method.state_dict().items())
+    assert [len(history.loss) for history in meta_steps(run)] == [2, 3, 4]
+    assert run.history.loss == history.loss
+    assert all(torch.equal(p, q) for p, q in zip(method.parameters(), expected.parameters(), strict=True))
+    assert (run.history.engine, history.engine, history.precision) == ("fused", "fused", "float32")
+
+
+def test_what_is_no_source_of_tasks_is_refused_in_one_sentence(stripes: ImageClasses, tasks: TaskSampler) -> None:
+    dataset = torch.utils.data.TensorDataset(torch.zeros(4, 1, 16, 16), torch.arange(4))
+    for wrong in (dataset, torch.utils.data.DataLoader(dataset), stripes, None):
+        with pytest.raises(TypeError, match=r"tasks must have sample\(\).*TaskSampler\(data_utils.from_dataset"):
+            meta_train(make(), wrong, QUIET)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"tasks must have episodes\(\)"):
+            evaluate(make(), wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"tasks must have episodes\(\)"):
+        meta_train(make(), tasks, TrainConfig(validate_every=1), validation=dataset)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_training_without_gradients_is_refused(mode: Any, tasks: TaskSampler) -> None:
+    with mode(), pytest.raises(RuntimeError, match="meta-training needs gradients; leave torch.no_grad"):
+        meta_train(make(), tasks, QUIET)
 
 
 # --- evaluation -------------------------------------------------------------------------------------------------------
@@ -205,6 +258,34 @@ def test_evaluation_inside_no_grad_and_inference_mode(tasks: TaskSampler) -> Non
     with torch.inference_mode(), pytest.raises(RuntimeError, match="use torch.no_grad"):
         evaluate(method, tasks, episodes=5)
     assert all(p.grad is None for p in method.parameters())
+
+
+def test_evaluation_is_without_dropout_and_leaves_every_mode_as_it_was(tasks: TaskSampler) -> None:
+    method = make("MAML")
+    expected = evaluate(method, tasks, episodes=5)
+    method.net.blocks[3] = torch.nn.Sequential(method.net.blocks[3], torch.nn.Dropout(0.9))
+    renamed = {f"blocks.3.0.{part}": f"blocks.3.{part}" for part in ("conv.weight", "norm.weight", "norm.bias")}
+    method.is_fast = lambda name: MAML.is_fast(method, renamed.get(name, name))  # type: ignore[method-assign]
+    method.net.blocks[0].eval()
+    modes = [module.training for module in method.modules()]
+    assert torch.equal(evaluate(method, tasks, episodes=5).per_task, expected.per_task)
+    assert [module.training for module in method.modules()] == modes and len(set(modes)) == 2
+
+
+def test_evaluation_has_an_arithmetic_of_its_own(tasks: TaskSampler, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, backend, seen = make(), torch.backends.cudnn, []
+    adapt = method.adapt
+
+    def watched(support: Batch) -> Theta:
+        seen.append(backend.allow_tf32)
+        return adapt(support)
+
+    monkeypatch.setattr(method, "adapt", watched)
+    monkeypatch.setattr(backend, "allow_tf32", True)
+    evaluate(method, tasks, episodes=2)
+    assert seen == [False, False] and backend.allow_tf32
+    evaluate(method, tasks, episodes=2, precision="tf32")
+    assert seen == [False, False, True, True]
 
 
 def test_the_papers_protocol_averages_logits_over_checkpoints(tasks: TaskSampler) -> None:

@@ -1,0 +1,79 @@
+"""Settings of the host: memory that freed tensors leave behind, threads that compute, and how much memory it took."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import re
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import torch
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # options of glibc's mallopt
+LARGEST = 2**31 - 1
+PAUSE_SOFT = 1  # of OpenMP's omp_pause_resource_t
+
+
+def keep_freed_memory() -> bool:
+    """Stop glibc from returning freed memory to the system.
+
+    A meta-step frees and allocates gigabytes of large tensors; mapping their pages again can take longer than
+    computing with them. The setting holds for the whole process, so commands call this and no import does.
+
+    Returns:
+        whether it worked; only glibc (Linux) has the setting.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and bool(mallopt(M_TRIM_THRESHOLD, LARGEST) and mallopt(M_MMAP_MAX, 0))
+
+
+def peak_memory() -> str:
+    """The largest amount of memory this process has held, in words; on the GPU if there is one."""
+    if torch.cuda.is_available():
+        return f"{peak_megabytes('cuda') / 1e3:.1f} GB on the GPU"
+    peak = peak_megabytes("cpu")
+    return "unknown" if math.isnan(peak) else f"{peak / 1e3:.1f} GB"
+
+
+def peak_megabytes(device: str) -> float:
+    """The largest amount of memory this process has held, on the GPU or resident on the host; NaN if unknown."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e6
+    status = Path("/proc/self/status")  # Linux; there ru_maxrss would also count the process that started this one
+    peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    if peak:
+        return int(peak[1]) * 1024 / 1e6
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+@cache
+def pause_function() -> Callable[[int], int] | None:
+    """``omp_pause_resource_all`` of the GNU OpenMP in torch's Linux wheels; None with any other OpenMP.
+
+    Other implementations would stop all threads, busy ones included. The library in the wheels of torch 2.3 is too old.
+    """
+    libraries = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*"))
+    return getattr(ctypes.CDLL(str(libraries[0])), "omp_pause_resource_all", None) if libraries else None
+
+
+def release_pool() -> bool:
+    """End the idle OpenMP threads of the calling thread; its next large operation starts new ones.
+
+    Every thread that runs torch's operations has a pool of its own. When two pools together have more threads than
+    there are cores, GNU's OpenMP puts each of them to sleep between two operations, even if one pool is idle, and
+    training in a second thread takes up to twice as long.
+
+    Returns:
+        whether it worked.
+    """
+    pause = pause_function()
+    return pause is not None and pause(PAUSE_SOFT) == 0
