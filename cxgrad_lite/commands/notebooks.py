@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from ..course.address import BRANCH, REPOSITORY
@@ -29,20 +28,6 @@ def add_notebook_commands(commands: argparse._SubParsersAction[argparse.Argument
     badges.add_argument("--repository", default=REPOSITORY, metavar="OWNER/NAME", help=f"default: {REPOSITORY}")
     badges.add_argument("--branch", default=BRANCH, help=f"default: {BRANCH}")
     badges.set_defaults(run=_badges)
-
-
-def run(options: argparse.Namespace) -> int:
-    """Run one of the commands.
-
-    Returns:
-        0 after success; 1 after a failure, whose reason is then on the standard error stream.
-    """
-    try:
-        options.run(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
 
 
 def files() -> dict[str, str]:
