@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,8 @@ def test_fields_are_typed() -> None:
     assert new.options == {"frozen_context": True}
     stepwise = changed(recipe, ["options.context_update=step", "options.context_lr=0.1", "conv_bias=false"])
     assert stepwise.options == {"context_update": "step", "context_lr": 0.1} and not stepwise.conv_bias
-    assert "context_update_step" in stepwise.name and stepwise.build().context_update == "step"
+    assert "context_update_step" in stepwise.name
+    assert replace(stepwise, dataset="glyphs", width=4).build().context_update == "step"
     assert changed(stepwise, ["method=MAML"]).options == {}, "they were CxGrad's"
     for setting, words in {
         "wide=3": "no such field",
