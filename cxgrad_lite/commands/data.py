@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from data_utils import LOADERS, ImageClasses, load
 from data_utils.datasets.catalogue import DATASETS, Dataset
-from data_utils.files.download import DownloadError
 from data_utils.files.sources import cache_dir
-from data_utils.store.convert import StoreError, fault, manifests, opened_folders
+from data_utils.store.convert import fault, manifests, opened_folders
 from data_utils.store.own_copies import forget, remember, remembered_path, request
 from data_utils.store.reader import Manifest, open_split
 
 from ..plots.figures import show_image
+from .errors import CommandFailed
+from .options import positive
 
 SPLITS = ("train", "val", "test")
 ROWS, COLUMNS = 10, 10  # of a contact sheet: classes and images of each
-
-
-class Failure(Exception):
-    """A command could not do what was asked; the message says why."""
 
 
 def add_data_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -41,7 +37,7 @@ def add_data_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
     where.add_argument("--from", dest="path", type=Path, metavar="PATH", help="your copy, used from now on")
     where.add_argument("--download", action="store_true", help="download it, even if a copy was named before")
     get.add_argument("--split", choices=SPLITS, help="only this one (default: all three)")
-    get.add_argument("--size", type=int, help="height and width in pixels, where the dataset leaves a choice")
+    get.add_argument("--size", type=positive, help="height and width in pixels, where the dataset leaves a choice")
     get.set_defaults(run=_get)
 
     check = _add(actions, "check", "check every byte of a converted dataset")
@@ -53,20 +49,6 @@ def add_data_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
     show.add_argument("--split", default="train", help="train, val or test (default: train)")
     show.add_argument("--out", type=Path, help="PNG file to write (default: NAME-SPLIT.png)")
     show.set_defaults(run=_show)
-
-
-def run(options: argparse.Namespace) -> int:
-    """Run one of the commands.
-
-    Returns:
-        0 after success; 1 after a failure, whose reason is then on the standard error stream.
-    """
-    try:
-        options.run(options)
-    except (Failure, ValueError, DownloadError, StoreError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
 
 
 def _add(
@@ -132,7 +114,7 @@ def _get(options: argparse.Namespace) -> None:
     path = None if options.path is None else options.path.expanduser().absolute()
     wanted = {} if options.size is None else {"size": options.size}
     if name == "folder" and path is None:
-        raise Failure("a folder of your own images needs --from PATH")
+        raise ValueError("a folder of your own images needs --from PATH")
     if options.download:
         forget(name)
     folders = {}
@@ -153,13 +135,15 @@ def _check(options: argparse.Namespace) -> None:
         return
     found = [folder for folder in manifests() if folder.name.startswith(f"{options.name}-")]
     if not found:
-        raise Failure(f"nothing of {options.name} is converted; python -m cxgrad_lite data get {options.name} does it")
+        raise CommandFailed(
+            f"nothing of {options.name} is converted; python -m cxgrad_lite data get {options.name} does it"
+        )
     faults = {folder: fault(folder) for folder in found}
     for folder, wrong in faults.items():
         print(f"{folder.name}: {wrong or 'sound'}")
     damaged = [str(folder) for folder, wrong in faults.items() if wrong]
     if damaged:
-        raise Failure(f"damaged: {', '.join(damaged)}; delete it, and the next load makes it anew")
+        raise CommandFailed(f"damaged: {', '.join(damaged)}; delete it, and the next load makes it anew")
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -175,7 +159,7 @@ def _newest(name: str, split: str) -> ImageClasses:
         folder for folder, facts in manifests().items() if (facts.get("dataset"), facts.get("split")) == (name, split)
     ]
     if not found:
-        raise Failure(f"{name} {split} is not converted; python -m cxgrad_lite data get {name} does it")
+        raise CommandFailed(f"{name} {split} is not converted; python -m cxgrad_lite data get {name} does it")
     return open_split(max(found, key=lambda folder: folder.stat().st_mtime), {})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from ..course.handout import course
@@ -21,20 +20,6 @@ def add_notebook_commands(commands: argparse._SubParsersAction[argparse.Argument
     copy = commands.add_parser("notebooks", help=about, description=about)
     copy.add_argument("folder", type=Path, metavar="DIR", help="folder to write to; files already in it are kept")
     copy.set_defaults(run=_copy)
-
-
-def run(options: argparse.Namespace) -> int:
-    """Run the command.
-
-    Returns:
-        0 after success; 1 after a failure, whose reason is then on the standard error stream.
-    """
-    try:
-        options.run(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
 
 
 def files() -> dict[str, str]:

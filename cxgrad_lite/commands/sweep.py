@@ -1,158 +1,172 @@
-"""Runs of a plan, one after the other: each can be killed and goes on, and leaves one JSON file when it is done.
-
-``OUT/NAME.json`` is the result, with the accuracy of every task; ``OUT/NAME.safetensors`` the network of a study; and
-``OUT/runs/NAME/`` the state of a run that is under way.
-"""
+"""The command ``sweep``: every run of a plan that has no result yet, several at a time, on one machine or on many."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
-from datetime import date
+import re
+import shlex
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
+import joblib
 import torch
+from filelock import Timeout
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from .. import __version__
-from ..core.maml import MAML
-from ..core.method import Method
-from ..probes import LAYERS, cka_before_after, layer_norms, traces
-from ..recipes.paper import rate_recipes
+from ..recipes.making import make
+from ..recipes.plans import PLANS, Recipes, plan_named
+from ..recipes.published import find_recipe
 from ..recipes.recipe import Recipe
-from ..training.checkpoints import save_checkpoint
-from ..training.evaluation import Evaluation, evaluate
-from ..training.folder import RunFolder
+from ..recipes.results import read_result
+from ..training.engines import Engine
 from ..training.host import keep_freed_memory
-from ..training.loop import History, TrainConfig, meta_train
+from .errors import FAILED, GOOD, CommandFailed, sentence
+from .options import choose_device, positive
 
-PLANS: dict[str, Callable[[], list[Recipe]]] = {"paper-rates": rate_recipes}
-VALIDATE_EVERY, VALIDATION_TASKS = {"search": 200, "study": 500}, 100
-PROBE_EVERY, PROBED_TASKS = 100, 8
-CKA_TASKS = 100
-
-
-class Probe:
-    """A callback that writes what it sees of the inner loop into ``probes.jsonl``, so that a resumed run keeps it."""
-
-    def __init__(self, method: Method, recipe: Recipe, file: Path) -> None:
-        self.method, self.tasks, self.file = method, recipe.tasks("val"), file
-
-    def __call__(self, history: History) -> None:
-        done = len(history.loss)
-        if isinstance(self.method, MAML) and (done == 1 or done % PROBE_EVERY == 0):
-            with open(self.file, "a") as lines:
-                lines.write(json.dumps({"iteration": done, **self.look()}) + "\n")
-
-    def look(self) -> dict[str, Any]:
-        """Means over inner steps and tasks: gradient norms, and the move of a step relative to the weight."""
-        seen = list(traces(self.method, self.tasks, PROBED_TASKS))  # type: ignore[arg-type]
-        kinds = {kind: [layer_norms(trace, kind) for trace in seen] for kind in ("grad", "update", "weight")}  # type: ignore[arg-type]
-        values: dict[str, Any] = {"norms": {}, "relative": {}}
-        for layer in LAYERS:
-            grads, updates, weights = (torch.tensor([n[layer] for n in kinds[kind]]) for kind in kinds)
-            values["norms"][layer] = round(grads.mean().item(), 5)
-            values["relative"][layer] = round((updates / weights).nan_to_num().mean().item(), 7)
-        gammas = [trace[-1].scaling for trace in seen if trace[-1].scaling is not None]
-        if gammas:
-            values["gamma"], values["gamma_std"] = (
-                [float(f"{g:.6g}") for g in row] for row in (torch.stack(gammas).mean(0), torch.stack(gammas).std(0))
-            )
-        return values
+ONE_RUN = threading.Lock()  # a run seeds the generators of its whole process
+DONE, ELSEWHERE, STOPPED = "done", "under way elsewhere", "stopped; the same command goes on"
+PATIENCE = 3
 
 
-def probes_in(file: Path) -> list[dict[str, Any]]:
-    """The last look of every meta-iteration; one that a kill has torn is left out."""
-    looks: dict[int, dict[str, Any]] = {}
-    for line in file.read_text().splitlines() if file.exists() else []:
+@dataclass(frozen=True)
+class Sweep:
+    """What to make, how and where.
+
+    Attributes:
+        plan: its name.
+        recipes: from the folder of results to the recipes that can be named now.
+        out: folder of the results; every worker must see it.
+        engine, device: of each run.
+    """
+
+    plan: str
+    recipes: Recipes
+    out: Path
+    engine: Engine
+    device: str
+
+    def missing(self, only: str) -> list[Recipe]:
+        """Recipes that can be named now, match the pattern and have no result.
+
+        Raises:
+            ValueError: if nothing has that name, or a result there is that of other settings.
+        """
+        known = self.recipes(self.out)
+        if not set(only) & set("*?["):
+            known = [recipe for recipe in known if recipe.name == only] or [find_recipe(only)]
+            return [recipe for recipe in known if read_result(recipe, self.out) is None]
+        return [r for r in known if fnmatch(r.name, only) and read_result(r, self.out) is None]
+
+    def command(self, recipe: Recipe) -> str:
+        """The command that makes one run, but for the folder."""
+        words = ["python", "-m", "cxgrad_lite", "sweep", self.plan, "--only", recipe.name]
+        words += ["--engine", self.engine] if self.engine != "auto" else []
+        return shlex.join(words + (["--device", self.device] if self.device != "cpu" else []))
+
+
+def attempt(recipe: Recipe, out: Path, command: str, engine: Engine, device: str) -> tuple[str, str]:
+    """Make one run in this process, on one thread: its name, and "done" or why not."""
+    with ONE_RUN:
+        torch.set_num_threads(1)
+        keep_freed_memory()
         try:
-            look = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        looks[look["iteration"]] = look
-    return [looks[i] for i in sorted(looks)]
+            make(recipe, out, command, engine, device)
+        except Timeout:
+            return recipe.name, ELSEWHERE
+        except KeyboardInterrupt:
+            return recipe.name, STOPPED
+        except Exception as error:  # one run that fails must not end the others
+            return recipe.name, f"failed: {type(error).__name__}: {sentence(error)}"
+    return recipe.name, DONE
 
 
-def numbers(result: Evaluation) -> dict[str, Any]:
-    tasks = [round(a, 6) for a in result.per_task.tolist()]
-    return {"mean": round(result.mean, 6), "ci95": round(result.ci95, 6), "per_task": tasks}
+@contextmanager
+def workers(jobs: int, scheduler: str | None) -> Iterator[None]:
+    """Inside, joblib's calls go to processes of this machine, or to the workers of a Dask scheduler."""
+    if scheduler is None:
+        with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
+            yield
+        return
+    from dask.distributed import Client
+
+    with Client(scheduler) as client, joblib.parallel_config("dask", client=client):
+        yield
 
 
-def judge(recipe: Recipe, method: Method) -> dict[str, Any]:
-    """What a finished run is measured by."""
-    if recipe.purpose == "search":
-        return {"val": numbers(evaluate(method, recipe.tasks("val"), recipe.episodes))}
-    results: dict[str, Any] = {"test": numbers(evaluate(method, recipe.tasks("test"), recipe.episodes))}
-    if isinstance(method, MAML):
-        similar = cka_before_after(method, recipe.tasks("test"), CKA_TASKS)
-        results["cka"] = {layer: [round(v, 5) for v in values.tolist()] for layer, values in similar.items()}
-    return results
-
-
-def commit() -> str:
-    """The commit that the code is at, or "unknown" outside a repository."""
-    found = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True
+def outcomes(sweep: Sweep, recipes: list[Recipe]) -> Iterator[tuple[str, str]]:
+    """Each run's name and what came of it, as they end; those of a worker that died are left out."""
+    parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
+    calls = (
+        joblib.delayed(attempt)(recipe, sweep.out, sweep.command(recipe), sweep.engine, sweep.device)
+        for recipe in recipes
     )
-    return found.stdout.strip() or "unknown"
+    try:
+        yield from parallel(calls)
+    except TerminatedWorkerError:
+        print("a worker died, for instance for want of memory; its run goes on from its last state", flush=True)
 
 
-def make(recipe: Recipe, plan: str, out: Path) -> None:
-    """One run, from wherever it was stopped, to its result."""
-    folder = out / "runs" / recipe.name
-    provenance = {
-        "recipe": asdict(recipe),
-        "command": f"python -m cxgrad_lite.sweep {plan} --only {recipe.name}",
-        "commit": commit(),
-        "version": __version__,
-        "engine": "fused",
-        "precision": "float32",
-        "device": f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)",
-        "torch": torch.__version__,
-        "date": date.today().isoformat(),
-    }
-    state = RunFolder(folder, minutes=2, resume=True, provenance=provenance)
-    method = recipe.build()
-    every = VALIDATE_EVERY.get(recipe.purpose, 0)
-    config: TrainConfig = replace(
-        recipe.config(), engine="fused", validate_every=every, validation_episodes=VALIDATION_TASKS, progress=False
-    )
-    probe = Probe(method, recipe, folder / "probes.jsonl")
-    history = meta_train(method, recipe.tasks("train"), config, recipe.tasks("val"), probe, state)
-    if history.interrupted:
-        raise KeyboardInterrupt
-    start = time.perf_counter()
-    result = provenance | {"seconds": round(history.seconds, 1), **judge(recipe, method)}
-    result["judging_seconds"] = round(time.perf_counter() - start, 1)
-    result["validation"] = [[done, round(v.mean, 6), round(v.ci95, 6)] for done, v in history.validation]
-    result["probes"] = probes_in(folder / "probes.jsonl")
-    if recipe.purpose == "study":
-        save_checkpoint(out / f"{recipe.name}.safetensors", method, **provenance, seconds=history.seconds)
-    unfinished = out / f"{recipe.name}.json.part"
-    unfinished.write_text(json.dumps(result) + "\n")
-    unfinished.replace(out / f"{recipe.name}.json")
+def make_all(sweep: Sweep, only: str) -> list[str]:
+    """Make runs until none is missing or none can be made; the names of those that failed.
+
+    A run is tried again when its worker died, as long as other runs end meanwhile.
+
+    Raises:
+        CommandFailed: if workers die and no run ends.
+        KeyboardInterrupt: if a run was stopped.
+    """
+    closed: dict[str, str] = {}  # failed, or under way elsewhere
+    lost = 0
+    while missing := [recipe for recipe in sweep.missing(only) if recipe.name not in closed]:
+        print(f"{len(missing)} runs to make", flush=True)
+        lost += 1
+        for name, outcome in outcomes(sweep, missing):
+            print(f"{name}: {outcome}", flush=True)
+            lost = 0
+            if outcome == STOPPED:
+                raise KeyboardInterrupt(outcome)
+            if outcome != DONE:
+                closed[name] = outcome
+        if lost == PATIENCE:
+            raise CommandFailed(f"{PATIENCE} times in a row a worker died before any run ended")
+    return [name for name, outcome in closed.items() if outcome != ELSEWHERE]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("plan", choices=PLANS)
-    parser.add_argument("--only", help="name of one run")
-    parser.add_argument("--out", type=Path, default=Path("results/paper"))
-    options = parser.parse_args()
-    keep_freed_memory()
-    torch.set_num_threads(1)
-    for recipe in PLANS[options.plan]():
-        if options.only in (None, recipe.name) and not (options.out / f"{recipe.name}.json").exists():
-            print(f"{time.strftime('%H:%M')} {recipe.name}", flush=True)
-            make(recipe, options.plan, options.out)
-    return 0
+def add_sweep_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``sweep``, and ``pretrain``, the name that shipped checkpoints have for ``sweep course``."""
+    about = "make every run of a plan that has no result; resumes where it was stopped"
+    named = commands.add_parser("sweep", help=about, description=f"{about}. Plans: {', '.join(PLANS)}.")
+    named.add_argument("plan", metavar="PLAN", help="one of these, or MODULE:FUNCTION of your own")
+    about = "the same as sweep course: make the checkpoints that the notebooks load; resumes where it was stopped"
+    course = commands.add_parser("pretrain", help=about, description=about)
+    course.set_defaults(plan="course")
+    for parser in (named, course):
+        parser.set_defaults(run=run_sweep)
+        parser.add_argument("--only", default="*", help="name of one run, or a pattern such as 'glyphs-*'")
+        parser.add_argument("--out", type=Path, help="folder of the results (default: results/ and the plan's name)")
+        parser.add_argument("--jobs", type=positive, help="runs at a time (default: one per core, on a GPU one)")
+        parser.add_argument("--scheduler", metavar="tcp://…", help="run on the workers of this Dask scheduler instead")
+        parser.add_argument("--print", action="store_true", dest="only_print", help="one command per missing run")
+        parser.add_argument("--engine", choices=get_args(Engine), help="default: the plan's")
+        parser.add_argument("--device", default="cpu", help="cpu (default), cuda or auto")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def run_sweep(options: argparse.Namespace) -> int:
+    plan, device = plan_named(options.plan), str(choose_device(options.device))
+    out = options.out or Path("results", re.split("[-:]", options.plan)[0])
+    sweep = Sweep(options.plan, plan.recipes, out.absolute(), options.engine or plan.engine, device)
+    if options.only_print:
+        for recipe in sweep.missing(options.only):
+            print(sweep.command(recipe), "--out", shlex.quote(str(out)))
+        return GOOD
+    out.mkdir(parents=True, exist_ok=True)
+    jobs = options.jobs or (joblib.cpu_count() if device == "cpu" else 1)
+    with workers(jobs, options.scheduler):
+        failed = make_all(sweep, options.only)
+    print(f"{out}: {f'{len(failed)} runs failed, see above' if failed else 'nothing is missing that could be made'}")
+    return FAILED if failed else GOOD

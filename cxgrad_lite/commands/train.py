@@ -1,13 +1,12 @@
-"""The commands ``train``, ``evaluate`` and ``recipes``."""
+"""The commands ``train`` and ``recipes``."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+import inspect
 import os
-import platform
-import sys
+import shlex
 import time
 import typing
 from pathlib import Path
@@ -16,29 +15,28 @@ from typing import Any
 import torch
 from torch import distributed
 
-from data_utils import TaskSampler, load
-from data_utils.transforms import preset
+from data_utils import TaskSampler
 
 from ..core.method import Method
-from ..core.outer import meta_gradient
-from ..recipes.course import whole_recipes
-from ..recipes.published import PUBLISHED
-from ..recipes.recipe import PRETRAINED, SPLIT_SEEDS, Recipe
-from ..training.checkpoints import load_checkpoint, read_header, save_checkpoint
+from ..core.methods import METHODS
+from ..recipes.making import run_folder
+from ..recipes.provenance import provenance
+from ..recipes.published import PUBLISHED, find_recipe, shipped_names
+from ..recipes.recipe import Recipe, suggestion
+from ..training.checkpoints import save_checkpoint
 from ..training.engines import Engine, Precision, arithmetic, choose_engine, device_of
-from ..training.evaluation import evaluate
-from ..training.folder import RunFolder
 from ..training.fused import fused_blocks
 from ..training.host import keep_freed_memory, peak_memory
-from ..training.loop import TrainConfig, meta_train
+from ..training.loop import TrainConfig, meta_gradient, meta_train
 from ..training.parallel import rank, world_size
 from ..training.state import History
+from .errors import GOOD, INTERRUPTED
+from .options import choose_device, positive
 
 ENGINE_HELP = (
     "graph: a meta-step is one CUDA graph; fused: cheaper blocks; eager: as written; auto: what suits (default)"
 )
 PRECISION_HELP = "tf32: faster products on GPUs; bf16: products in bfloat16; default: float32"
-GOOD, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130  # exit codes
 
 
 def add_train_commands(commands: argparse._SubParsersAction) -> None:
@@ -51,32 +49,17 @@ def add_train_commands(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--resume", action="store_true", help="go on from the state in DIR, if there is one")
     train.add_argument("--minutes", type=float, default=10, help="between two saved states (default: 10)")
     train.add_argument("--validate-every", type=int, default=500, help="meta-iterations; 0: never (default: 500)")
-    train.add_argument("--validation-episodes", type=int, default=600, help="tasks of a validation (default: 600)")
+    train.add_argument("--validation-episodes", type=positive, default=600, help="tasks of a validation (default: 600)")
     train.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default)")
     train.add_argument("--engine", choices=typing.get_args(Engine), default="auto", help=ENGINE_HELP)
     train.add_argument("--precision", choices=typing.get_args(Precision), default="float32", help=PRECISION_HELP)
     train.add_argument("--tensorboard", action="store_true", help="write TensorBoard's events into DIR as well")
-
-    about = "accuracy of one or several checkpoints on meta-test tasks"
-    judge = commands.add_parser("evaluate", help=about, description=about)
-    judge.add_argument("checkpoint", type=Path, nargs="+", help="several only with --protocol paper")
-    judge.add_argument("--dataset", help="default: the one it was trained on")
-    judge.add_argument("--split", default="test", choices=["train", "val", "test"])
-    judge.add_argument("--ways", type=int, help="default: those of the head")
-    judge.add_argument("--shots", type=int, default=None, help="default: as trained, else 5")
-    judge.add_argument("--queries", type=int, default=15)
-    judge.add_argument("--episodes", type=int, default=600)
-    judge.add_argument("--protocol", choices=["tasks", "paper"], default="tasks")
-    judge.add_argument("--device", default="auto")
+    train.set_defaults(run=run_train)
 
     about = "list the recipes by name, or show one"
     shown = commands.add_parser("recipes", help=about, description=about)
     shown.add_argument("name", nargs="?", help="show this one, with all fields")
-
-
-def known_recipes() -> dict[str, Recipe]:
-    """The published ones and those of the shipped runs."""
-    return PUBLISHED | {recipe.name: recipe for recipe in whole_recipes(PRETRAINED)}
+    shown.set_defaults(run=run_recipes)
 
 
 def field_help() -> str:
@@ -98,6 +81,10 @@ def parse_value(text: str, kind: Any, name: str) -> Any:
     kinds = [k for k in (typing.get_args(kind) or (kind,)) if k is not type(None)]
     if text.lower() == "none" and type(None) in typing.get_args(kind):
         return None
+    if kinds[0] is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"{name} must be true or false, not {text!r}")
+        return text.lower() == "true"
     try:
         return kinds[0](text)
     except ValueError as error:
@@ -105,32 +92,41 @@ def parse_value(text: str, kind: Any, name: str) -> Any:
 
 
 def changed(recipe: Recipe, settings: list[str]) -> Recipe:
-    """The recipe with ``FIELD=VALUE`` changes; ``options.NAME=VALUE`` takes JSON."""
-    kinds = typing.get_type_hints(Recipe)
+    """The recipe with ``FIELD=VALUE`` changes; ``options.NAME=VALUE`` is a further argument of the method.
+
+    Raises:
+        ValueError: if there is no such field or option, or the value does not fit.
+    """
+    kinds, values = typing.get_type_hints(Recipe), {}
     for setting in settings:
         name, equals, text = setting.partition("=")
+        if not name.startswith("options."):
+            if not equals or name not in kinds or name == "options":
+                raise ValueError(
+                    f"--set {setting}: there is no such field{suggestion(name, kinds, '; ' + field_help())}"
+                )
+            values[name] = parse_value(text, kinds[name], name)
+    method = values.get("method", recipe.method)
+    options = {} if method != recipe.method else dict(recipe.options)
+    for setting in settings:
+        name, _, text = setting.partition("=")
         if name.startswith("options."):
-            recipe = dataclasses.replace(recipe, options=recipe.options | {name[8:]: json.loads(text)})
-        elif not equals or name not in kinds or name == "options":
-            raise ValueError(f"--set {setting}: there is no such field; {field_help()}")
-        else:
-            recipe = dataclasses.replace(recipe, **{name: parse_value(text, kinds[name], name)})
-    return recipe
+            options[name[8:]] = parse_option(method, name[8:], text)
+    return dataclasses.replace(recipe, **values, options=options)
 
 
-def find_recipe(name: str) -> Recipe:
-    known = known_recipes()
+def parse_option(method: str, name: str, text: str) -> Any:
+    """Text as a value of one of the arguments of a method.
+
+    Raises:
+        ValueError: if the method has no such argument, or the value does not fit.
+    """
+    if method not in METHODS:
+        raise ValueError(f"there is no method {method!r}{suggestion(method, METHODS)}")
+    known = [key for key in inspect.signature(METHODS[method]).parameters if key != "net"]
     if name not in known:
-        raise ValueError(f"there is no recipe {name!r}; `python -m cxgrad_lite recipes` lists them")
-    return known[name]
-
-
-def choose_device(name: str) -> torch.device:
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-    return torch.device("cpu")
+        raise ValueError(f"{method} has no option {name!r}{suggestion(name, known) if known else ': it has none'}")
+    return parse_value(text, typing.get_type_hints(METHODS[method].__init__)[name], f"options.{name}")
 
 
 def estimate(method: Method, tasks: TaskSampler, config: TrainConfig) -> str:
@@ -173,29 +169,22 @@ def run_train(options: argparse.Namespace) -> int:
         keep_freed_memory()
     same = ("validate_every", "validation_episodes", "engine", "precision")
     config = dataclasses.replace(recipe.config(), **{name: getattr(options, name) for name in same})
-    about = provenance(options, recipe, device)
-    folder = RunFolder(options.out, options.minutes, resume=options.resume, provenance=about)
     method, train, val = recipe.build().to(device), recipe.tasks("train", device), recipe.tasks("val", device)
+    command = ["python", "-m", "cxgrad_lite", "train", "--recipe", options.recipe]
+    command += [word for setting in options.set for word in ("--set", setting)]
+    about = provenance(recipe, method, train, config, shlex.join(command))
+    folder = run_folder(recipe, options.out, options.minutes, options.resume, about)
+    metrics = Metrics(options.out) if options.tensorboard and rank() == 0 else None
     if rank() == 0:
         print(f"{recipe.name} on {device}, {world_size()} process(es), torch {torch.__version__}")
     if world_size() == 1:
         print(estimate(method, train, config), flush=True)
-    metrics = Metrics(options.out) if options.tensorboard and rank() == 0 else None
     history = meta_train(method, train, config, val, metrics, folder)
     if rank() == 0:
         finish(options.out / "method.safetensors", method, config, history, about)
     if distributed.is_initialized():
         distributed.destroy_process_group()
     return INTERRUPTED if history.interrupted else GOOD
-
-
-def provenance(options: argparse.Namespace, recipe: Recipe, device: torch.device) -> dict[str, Any]:
-    """Where the numbers of a run come from."""
-    command = " ".join(["python -m cxgrad_lite train --recipe", options.recipe, *(f"--set {s}" for s in options.set)])
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-    how = {"engine": options.engine, "precision": options.precision, "processes": world_size()}
-    where = {"device": name, "machine": platform.machine(), "torch": torch.__version__}
-    return {"recipe": dataclasses.asdict(recipe), "command": command, **how, **where}
 
 
 def finish(path: Path, method: Method, config: TrainConfig, history: History, about: dict[str, Any]) -> None:
@@ -208,42 +197,10 @@ def finish(path: Path, method: Method, config: TrainConfig, history: History, ab
     print(f"{done} meta-iterations in {history.seconds:.0f} s; {path}")
 
 
-def run_evaluate(options: argparse.Namespace) -> int:
-    device = choose_device(options.device)
-    methods = [load_checkpoint(path).to(device) for path in options.checkpoint]
-    trained: dict[str, Any] = read_header(options.checkpoint[0])["provenance"].get("recipe", {})
-    dataset = options.dataset or trained.get("dataset")
-    if dataset is None:
-        raise ValueError("the checkpoint does not say what it was trained on; give --dataset")
-    ways, shots = options.ways or methods[0].net.ways, options.shots or trained.get("shots", 5)
-    images, seed = load(dataset, options.split).to(device), SPLIT_SEEDS.get(options.split, 0)
-    transform = preset(trained.get("normalisation", "none"))
-    tasks = TaskSampler(images, ways, shots, options.queries, seed=seed, transform=transform)
-    result = evaluate(methods, tasks, options.episodes, options.protocol, progress=sys.stderr.isatty())
-    print(f"{dataset} {options.split}, {ways}-way {shots}-shot: {result}")
-    numbers = {"mean": result.mean, "ci95": result.ci95, "episodes": options.episodes, "protocol": result.protocol}
-    print(json.dumps(numbers))
-    return GOOD
-
-
-def run_recipes(options: argparse.Namespace) -> int:
+def run_recipes(options: argparse.Namespace) -> None:
     if options.name:
-        for field in dataclasses.fields(Recipe):
-            print(f"{field.name:17s} {getattr(find_recipe(options.name), field.name)}")
-        return GOOD
-    print("published settings (5-way miniImageNet):", *PUBLISHED, sep="\n  ")
-    print("shipped runs:", *(recipe.name for recipe in whole_recipes(PRETRAINED)), sep="\n  ")
-    return GOOD
-
-
-def run(options: argparse.Namespace) -> int:
-    """Exit codes: 0 good, 1 failed while running, 2 wrong input, 130 interrupted (resumable)."""
-    command = {"train": run_train, "evaluate": run_evaluate, "recipes": run_recipes}[options.command]
-    try:
-        return command(options)
-    except (ValueError, FileNotFoundError, FileExistsError) as error:
-        print(f"{options.command}: {error}", file=sys.stderr)
-        return WRONG_INPUT
-    except FloatingPointError as error:
-        print(f"{options.command}: process {rank()}: {error}", file=sys.stderr)
-        return FAILED
+        for name, value in vars(find_recipe(options.name)).items():
+            print(f"{name:17s} {value}")
+        return
+    print("published settings:", *PUBLISHED, sep="\n  ")
+    print("shipped runs:", *shipped_names(), sep="\n  ")

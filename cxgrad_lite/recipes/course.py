@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.methods import METHODS
-from .recipe import PRETRAINED, Recipe, best_rate, best_recipe, has_inner_rate, rate_search
+from .recipe import PRETRAINED, Recipe, has_inner_rate
+from .results import RATES_FILE, best, read_result, validation, write_json
 
 SEARCH_ITERATIONS, ZOO_SEARCH_ITERATIONS = 150, 100
 STUDY_ITERATIONS, ZOO_ITERATIONS = 400, 1000
@@ -37,41 +38,74 @@ def zoo_recipe(dataset: str, method: str, shots: int) -> Recipe:
     return Recipe(dataset, method, shots=shots, train_queries=5, episodes=300, **settings)
 
 
-def best_zoo_recipe(dataset: str, method: str, shots: int, folder: Path = PRETRAINED) -> Recipe:
-    """The zoo's recipe at the inner rate that did best on validation classes."""
-    recipe = zoo_recipe(dataset, method, shots)
-    if not has_inner_rate(method):
-        return recipe
-    return replace(recipe, inner_lr=best_rate(rate_search(dataset, method, folder, shots, ZOO_SEARCH_ITERATIONS)))
+def pair_searches(dataset: str, method: str) -> list[Recipe]:
+    """Short runs of notebooks 04 to 06, one for each inner rate."""
+    rates = PAIR_RATES.get(method, SEVEN)
+    short: dict[str, Any] = {"iterations": SEARCH_ITERATIONS, "episodes": 200, "purpose": "search"}
+    return [Recipe(dataset, method, inner_lr=rate, **short) for rate in rates]
+
+
+def zoo_searches(dataset: str, method: str, shots: int) -> list[Recipe]:
+    """Short runs of notebook 08, one for each inner rate."""
+    recipe = replace(
+        zoo_recipe(dataset, method, shots), iterations=ZOO_SEARCH_ITERATIONS, episodes=100, purpose="search"
+    )
+    return [replace(recipe, inner_lr=rate) for rate in ZOO_RATES[method]]
 
 
 def search_recipes() -> list[Recipe]:
-    """The short runs that inner rates are chosen by."""
-    pairs = [
-        Recipe(dataset, method, inner_lr=rate, iterations=SEARCH_ITERATIONS, episodes=200, purpose="search")
-        for dataset, methods in PAIRS.items()
-        for method in methods
-        for rate in PAIR_RATES.get(method, SEVEN)
-    ]
-    zoo = [
-        replace(
-            zoo_recipe(dataset, method, shots),
-            inner_lr=rate,
-            iterations=ZOO_SEARCH_ITERATIONS,
-            episodes=100,
-            purpose="search",
-        )
-        for dataset, shots in ZOO
-        for method, rates in ZOO_RATES.items()
-        for rate in rates
-    ]
-    return pairs + zoo
+    """All short runs that inner rates are chosen by."""
+    pairs = [r for dataset, methods in PAIRS.items() for method in methods for r in pair_searches(dataset, method)]
+    return pairs + [r for dataset, shots in ZOO for method in ZOO_RATES for r in zoo_searches(dataset, method, shots)]
+
+
+def rate_search(
+    dataset: str, method: str, folder: Path = PRETRAINED, shots: int = 5, iterations: int = SEARCH_ITERATIONS
+) -> dict[float, dict[str, float]]:
+    """Validation accuracy of short runs by inner rate: rate → {"mean", "ci95", "episodes"}.
+
+    Args:
+        dataset, method, shots, iterations: of the runs; the zoo's (notebook 08) have 100 meta-iterations.
+        folder: where the results lie.
+    """
+    zoo = iterations == ZOO_SEARCH_ITERATIONS
+    searches = zoo_searches(dataset, method, shots) if zoo else pair_searches(dataset, method)
+    results = {recipe.inner_lr: read_result(recipe, folder) for recipe in searches}
+    return {rate: validation(result) for rate, result in results.items() if rate is not None and result is not None}
+
+
+def best_recipe(dataset: str, method: str, folder: Path = PRETRAINED) -> Recipe:
+    """The 5-shot recipe at the inner rate that did best on validation classes.
+
+    Raises:
+        ValueError: if the folder lacks a run of the search.
+    """
+    return Recipe(dataset, method, inner_lr=best_of(pair_searches(dataset, method), folder).inner_lr)
+
+
+def best_zoo_recipe(dataset: str, method: str, shots: int, folder: Path = PRETRAINED) -> Recipe:
+    """The zoo's recipe at the inner rate that did best on validation classes.
+
+    Raises:
+        ValueError: if the folder lacks a run of the search.
+    """
+    recipe = zoo_recipe(dataset, method, shots)
+    if not has_inner_rate(method):
+        return recipe
+    return replace(recipe, inner_lr=best_of(zoo_searches(dataset, method, shots), folder).inner_lr)
+
+
+def best_of(searches: list[Recipe], folder: Path) -> Recipe:
+    chosen = best(searches, folder)
+    if chosen is None:
+        raise ValueError(f"{folder} lacks runs of the search {searches[0].name}, …; make them first")
+    return chosen
 
 
 def pair_recipes(folder: Path) -> list[Recipe]:
     """Notebooks 04 to 06: at the best rate, and MAML and CxGrad at the paper's 0.01 too."""
-    best = [best_recipe(dataset, method, folder) for dataset, methods in PAIRS.items() for method in methods]
-    return best + [replace(recipe, inner_lr=0.01) for recipe in best if recipe.method != "BOIL"]
+    winners = [best_recipe(dataset, method, folder) for dataset, methods in PAIRS.items() for method in methods]
+    return winners + [replace(recipe, inner_lr=0.01) for recipe in winners if recipe.method != "BOIL"]
 
 
 def gradient_studies() -> list[Recipe]:
@@ -99,19 +133,19 @@ def whole_recipes(folder: Path) -> list[Recipe]:
     return list({recipe.name: recipe for recipe in runs}.values())
 
 
-def recipe_named(name: str) -> Recipe | None:
-    """A run of the plan by its name, whatever rate is best."""
+def course_recipes(folder: Path) -> list[Recipe]:
+    """The searches; once they are all made, the whole runs too, and the searches in one file as they are shipped."""
     searches = search_recipes()
-    pairs = [
-        replace(r, iterations=Recipe.iterations, episodes=Recipe.episodes, purpose="whole")
-        for r in searches
-        if r.iterations == SEARCH_ITERATIONS
-    ]
-    zoo = [
-        replace(r, iterations=ZOO_ITERATIONS, episodes=300, purpose="whole")
-        for r in searches
-        if r.iterations == ZOO_SEARCH_ITERATIONS
-    ]
-    zoo += [zoo_recipe(dataset, method, shots) for dataset, shots in ZOO for method in METHODS]
-    known = [*searches, *pairs, *zoo, *gradient_studies(), *context_studies()]
-    return {recipe.name: recipe for recipe in known}.get(name)
+    results = [read_result(recipe, folder) for recipe in searches]
+    if None in results:
+        return searches
+    gather(folder, [result for result in results if result is not None])
+    return searches + whole_recipes(folder)
+
+
+def gather(folder: Path, results: list[dict[str, Any]]) -> None:
+    """Write the searches into one file, without the numbers of single tasks."""
+    long = ("val", "probes", "validation", "judging_seconds")
+    short = [{k: v for k, v in run.items() if k not in long} | {"validation": validation(run)} for run in results]
+    if not (folder / RATES_FILE).exists():
+        write_json(folder / RATES_FILE, short, indent=1)

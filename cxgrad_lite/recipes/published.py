@@ -1,7 +1,10 @@
-"""The published settings of all methods on 5-way miniImageNet, by name.
+"""The published settings of all methods on 5-way miniImageNet, and of Table 1's other half on tieredImageNet, by name.
 
 >>> PUBLISHED["mini_imagenet-5way-5shot-cxgrad"].inner_lr
 0.01
+
+Two MAMLs are compared under one name in the literature: "maml" is its authors', "lineage-maml" the one in CxGrad's
+repository, with CxGrad's network, rates and optimiser.
 
 They follow the released code; what a paper says differently is in the docstring of the method. Rates are for the mean
 loss over the support set. Where a run ends when validation stops improving, the number of meta-iterations is ours.
@@ -12,9 +15,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .recipe import Recipe
+from ..training.checkpoints import read_header
+from .recipe import PRETRAINED, Recipe, suggestion
 
-MINI = "mini_imagenet"
+MINI, TIERED = "mini_imagenet", "tiered_imagenet"
 # The lineage MAML++ → L2F, ALFA → CxGrad: 48 filters, leaky ReLU, Adam at a constant 1e-3, two tasks for 5 shots.
 LINEAGE = Recipe(MINI, width=48, iterations=50_000)
 # Networks of the other repositories.
@@ -101,6 +105,10 @@ FIVE_SHOT = [
     ),
     replace(LINEAGE, method="CxGrad", inner_lr=0.01, inner_steps=5),
 ]
+LINEAGE_MAML = replace(LINEAGE, method="MAML", inner_lr=0.01, inner_steps=5)
+# Published only for CxGrad and the MAML of its repository: 250 epochs of 500, and 64 filters for MAML. The others have
+# the settings of miniImageNet.
+TIERED_CHANGES: dict[str, dict[str, Any]] = {"CxGrad": {"iterations": 125_000}}
 ONE_SHOT_CHANGES: dict[str, dict[str, Any]] = {
     "MatchingNet": {"iterations": 60_000},
     "RelationNet": {"queries": 15},
@@ -108,17 +116,44 @@ ONE_SHOT_CHANGES: dict[str, dict[str, Any]] = {
     "ANIL": {"queries": 1},
     "ALFA": {"tasks_per_batch": 4},  # says its author; the released configuration is for 5 shots
     "CxGrad": {"tasks_per_batch": 4},
+    "MAML": {"tasks_per_batch": 4},
 }
-
-
-def short_name(recipe: Recipe) -> str:
-    return f"{recipe.dataset}-{recipe.ways}way-{recipe.shots}shot-{recipe.method.lower()}"
 
 
 def one_shot(recipe: Recipe) -> Recipe:
     return replace(recipe, shots=1, **ONE_SHOT_CHANGES.get(recipe.method, {}))
 
 
-PUBLISHED: dict[str, Recipe] = {
-    short_name(recipe): recipe for five in FIVE_SHOT for recipe in (replace(five, shots=5), one_shot(five))
-}
+def named(recipes: list[Recipe], prefix: str = "") -> dict[str, Recipe]:
+    """The recipes with 5 shots and with 1, by dataset, ways, shots and method."""
+    both = [each for recipe in recipes for each in (recipe, one_shot(recipe))]
+    return {f"{r.dataset}-{r.ways}way-{r.shots}shot-{prefix}{r.method.lower()}": r for r in both}
+
+
+ON_TIERED = [
+    replace(recipe, dataset=TIERED, **TIERED_CHANGES.get(recipe.method, {}))
+    for recipe in FIVE_SHOT
+    if recipe.method in ("BOIL", "ALFA", "L2F", "CxGrad")
+]
+TIERED_MAML = replace(LINEAGE_MAML, dataset=TIERED, width=64, iterations=125_000)
+PUBLISHED = named(FIVE_SHOT + ON_TIERED) | named([LINEAGE_MAML, TIERED_MAML], "lineage-")
+
+
+def find_recipe(name: str) -> Recipe:
+    """A published recipe or that of a shipped run, by name.
+
+    Raises:
+        ValueError: if there is none; the message names those that sound like it.
+    """
+    if name in PUBLISHED:
+        return PUBLISHED[name]
+    if name not in shipped_names():
+        close = suggestion(name, [*PUBLISHED, *shipped_names()], "; `python -m cxgrad_lite recipes` lists them")
+        raise ValueError(f"there is no recipe {name!r}{close}")
+    stored = read_header(PRETRAINED / f"{name}.safetensors")["provenance"]["recipe"]
+    return Recipe(**stored)
+
+
+def shipped_names() -> list[str]:
+    """The runs whose checkpoints are shipped."""
+    return sorted(path.stem for path in PRETRAINED.glob("*.safetensors"))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import inspect
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from data_utils import ImageClasses, TaskSampler, load
+from data_utils import LOADERS, ImageClasses, TaskSampler
 from data_utils.transforms import preset
 
 from ..core.maml import MAML
@@ -18,10 +20,11 @@ from ..core.methods import METHODS
 from ..core.nets import Activation, Norm
 from ..training.checkpoints import build, load_checkpoint, read_header
 from ..training.loop import History, TrainConfig, meta_train
+from .images import load_images
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 SPLIT_SEEDS = {"val": 10_001, "test": 10_002}  # the same tasks for every run that is compared
-RATES_FILE = "inner_rates.json"
+COUNTS = ("ways", "shots", "queries", "tasks_per_batch", "train_ways", "train_queries", "width", "size", "iterations")
 Purpose = Literal["whole", "search", "study"]
 # What stands at a fixed place in a recipe's name, or is part of no name as a whole.
 IN_FRONT = ("dataset", "ways", "shots", "method", "inner_lr", "options", "iterations", "seed", "purpose")
@@ -50,6 +53,7 @@ class Recipe:
     options: dict[str, Any] = field(default_factory=dict)  # further arguments of the method
     size: int | None = None  # image size in pixels; None: as the dataset has it
     normalisation: Literal["none", "imagenet"] = "none"  # of the images; see data_utils.preset
+    test_dataset: str | None = None  # meta-test classes of another dataset; None: of the one it is trained on
     iterations: int = 600  # meta-iterations
     meta_lr: float = 1e-3  # Adam's rate
     decay: float = 1.0  # Adam's rate is multiplied by this …
@@ -59,6 +63,23 @@ class Recipe:
     seed: int = 0  # of the initial weights and of the training episodes
     episodes: int = 600  # tasks that it is judged by: of validation classes for a search, else of meta-test classes
     purpose: Purpose = "whole"  # "search": a short run to choose a rate by; "study": a run whose numbers are compared
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for an unknown name or a number out of range, before anything is loaded or trained."""
+        for kind, name, names in (
+            ("dataset", self.dataset, list(LOADERS)),
+            ("dataset", self.test_dataset or self.dataset, list(LOADERS)),
+            ("method", self.method, list(METHODS)),
+        ):
+            if name not in names:
+                raise ValueError(f"there is no {kind} {name!r}{suggestion(name, names)}")
+        for key in COUNTS:
+            if getattr(self, key) is not None and getattr(self, key) < 1:
+                raise ValueError(f"{key} must be at least 1, not {getattr(self, key)}")
+        if self.episodes < 2:
+            raise ValueError(f"an interval over tasks needs at least 2 episodes, not {self.episodes}")
+        if min(self.meta_lr, self.decay, self.clip_value or 1, self.clip_norm or 1) <= 0 or self.decay_every < 0:
+            raise ValueError("meta_lr, decay, clip_value and clip_norm must be above 0, decay_every 0 or more")
 
     @property
     def name(self) -> str:
@@ -83,9 +104,11 @@ class Recipe:
         return TaskSampler(images, ways, self.shots, queries, self.tasks_per_batch, seed=seed, transform=transform)
 
     def images(self, split: str) -> ImageClasses:
-        """The images of a split, at the recipe's size."""
-        options: dict[str, Any] = {} if self.size is None else {"size": self.size}
-        return load(self.dataset, split, **options)
+        """The images of a split, at the recipe's size; those of another dataset have the shape of the network's."""
+        if split == "test" and self.test_dataset:
+            channels, _, size = self.images("val").images.shape[1:]
+            return load_images(self.test_dataset, split, size, channels)
+        return load_images(self.dataset, split, self.size)
 
     def build(self) -> Method:
         """The untrained method."""
@@ -97,8 +120,19 @@ class Recipe:
         return build({"method": self.method, "options": self.method_options(), "net": net})
 
     def method_options(self) -> dict[str, Any]:
+        """The arguments of the method besides its network.
+
+        Raises:
+            ValueError: if the method does not have one of them.
+        """
         inner = {"inner_lr": self.inner_lr, "inner_steps": self.inner_steps}
-        return {key: value for key, value in inner.items() if value is not None} | self.options
+        chosen = {key: value for key, value in inner.items() if value is not None} | self.options
+        known = [name for name in inspect.signature(METHODS[self.method]).parameters if name != "net"]
+        for key in chosen:
+            if key not in known:
+                there = f"it has {', '.join(known)}" if known else "it has none"
+                raise ValueError(f"{self.method} has no option {key!r}: {there}")
+        return chosen
 
     def config(self) -> TrainConfig:
         """How the outer loop runs."""
@@ -129,32 +163,27 @@ def has_inner_rate(method: str) -> bool:
     return issubclass(METHODS[method], MAML)
 
 
-def rate_search(
-    dataset: str, method: str, folder: Path = PRETRAINED, shots: int = 5, iterations: int = 150
-) -> dict[float, dict[str, float]]:
-    """Validation accuracy of short runs by inner rate: rate → {"mean", "ci95", "episodes"}.
+def suggestion(name: str, names: Iterable[str], otherwise: str = "") -> str:
+    """The end of a message about an unknown name: what may have been meant, else ``otherwise``, else all there is."""
+    close = get_close_matches(name, list(names), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(close)}?" if close else otherwise or f"; there are {', '.join(names)}"
 
-    Args:
-        dataset, method, shots, iterations: of the runs; the zoo's (notebook 08) have 100 meta-iterations.
-        folder: where the results lie.
+
+def check_same(recipe: Recipe, stored: dict[str, Any], path: Path, free: Iterable[str] = ()) -> None:
+    """Compare a recipe with the one stored at ``path``; fields that are newer than the file have their defaults.
+
+    Raises:
+        ValueError: naming each field that differs and is not ``free`` to.
     """
-    wanted = {"dataset": dataset, "method": method, "shots": shots, "iterations": iterations}
-    runs = json.loads((folder / RATES_FILE).read_text())
-    chosen = [run for run in runs if wanted.items() <= run["recipe"].items()]
-    return {run["recipe"]["inner_lr"]: run["validation"] for run in chosen}
-
-
-def best_rate(search: dict[float, dict[str, float]]) -> float:
-    return max(search, key=lambda rate: search[rate]["mean"])
-
-
-def best_recipe(dataset: str, method: str, folder: Path = PRETRAINED) -> Recipe:
-    """The 5-shot recipe at the inner rate that did best on validation classes."""
-    return Recipe(dataset, method, inner_lr=best_rate(rate_search(dataset, method, folder)))
+    asked, made = asdict(recipe), asdict(Recipe(**stored))
+    differs = [key for key in asked if key not in free and asked[key] != made[key]]
+    if differs:
+        fields = ", ".join(f"{key}={made[key]!r}, not {asked[key]!r}" for key in differs)
+        raise ValueError(f"{path} was made with {fields}")
 
 
 def pretrained(recipe: Recipe) -> tuple[Method, dict[str, Any]]:
-    """A shipped checkpoint and its provenance (see `pretraining.run_whole`).
+    """A shipped checkpoint and its provenance (see `making.make`).
 
     Raises:
         FileNotFoundError: if that run is not shipped; the message names those that are.
@@ -165,9 +194,5 @@ def pretrained(recipe: Recipe) -> tuple[Method, dict[str, Any]]:
         shipped = ", ".join(sorted(p.stem for p in PRETRAINED.glob("*.safetensors")))
         raise FileNotFoundError(f"no run {recipe.name} is shipped; there are {shipped or 'none'}")
     provenance = read_header(path)["provenance"]
-    stored = Recipe(**provenance["recipe"])
-    if stored != recipe:
-        ours, theirs = asdict(recipe), asdict(stored)
-        differs = ", ".join(f"{key}={theirs[key]!r}, not {ours[key]!r}" for key in ours if ours[key] != theirs[key])
-        raise ValueError(f"the shipped {path.name} was made with {differs}")
+    check_same(recipe, provenance["recipe"], path)
     return load_checkpoint(path), provenance

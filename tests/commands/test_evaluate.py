@@ -1,0 +1,91 @@
+"""The commands evaluate and compare, on networks that were never trained."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from cxgrad_lite import save_checkpoint
+from cxgrad_lite.commands import main
+from cxgrad_lite.recipes.recipe import Recipe
+from cxgrad_lite.recipes.results import write_json
+
+TINY = Recipe(method="MAML", width=4, queries=2)
+
+
+def checkpoint(folder: Path, recipe: Recipe) -> str:
+    path = folder / f"{recipe.name}.safetensors"
+    save_checkpoint(path, recipe.build(), recipe=asdict(recipe))
+    return str(path)
+
+
+def test_per_task_numbers_are_those_of_the_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, file = checkpoint(tmp_path, TINY), tmp_path / "tasks.json"
+    assert main(["evaluate", path, "--episodes", "5", "--queries", "2", "--per-task", str(file)]) == 0
+    mean = json.loads(capsys.readouterr().out.splitlines()[-1])["mean"]
+    stored = json.loads(file.read_text())
+    assert sum(stored["test"]["per_task"]) / 5 == pytest.approx(mean, abs=1e-6)
+    assert stored["tasks"] == {
+        "dataset": "glyphs", "split": "test", "ways": 5, "shots": 5, "queries": 2, "size": 28, "normalisation": "none"
+    }  # fmt: skip
+
+
+def test_inner_steps_at_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = checkpoint(tmp_path, replace(TINY, inner_lr=0.3))
+
+    def mean(*more: str) -> float:
+        assert main(["evaluate", path, "--episodes", "6", "--queries", "5", *more]) == 0
+        return json.loads(capsys.readouterr().out.splitlines()[-1])["mean"]
+
+    assert mean("--inner-steps", "5") == mean() != mean("--inner-steps", "1")
+    metric = checkpoint(tmp_path, replace(TINY, method="ProtoNet"))
+    assert main(["evaluate", metric, "--inner-steps", "1"]) == 2
+    assert "ProtoNet has no inner loop" in capsys.readouterr().err
+    learned = checkpoint(tmp_path, replace(TINY, method="ALFA"))
+    assert main(["evaluate", learned, "--inner-steps", "9"]) == 2
+    assert "cannot take 9" in capsys.readouterr().err
+
+
+def test_another_dataset_comes_at_the_networks_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = checkpoint(tmp_path, replace(TINY, size=20))
+    few = ["--episodes", "3", "--queries", "2"]
+    assert main(["evaluate", path, "--dataset", "glyphs", "--size", "20", "--normalisation", "none", *few]) == 0
+    assert main(["evaluate", path, "--size", "84", *few]) == 2
+    assert "takes 20 pixels" in capsys.readouterr().err
+    assert main(["evaluate", path, "--dataset", "glyfs", *few]) == 2
+    assert "did you mean glyphs" in capsys.readouterr().err
+    assert main(["evaluate", path, "--normalisation", "imagenet", *few]) == 2
+    assert "channel" in capsys.readouterr().err
+
+
+def test_two_checkpoints_and_their_numbers_compare_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [checkpoint(tmp_path, replace(TINY, seed=seed)) for seed in (0, 1)]
+    few = ["--episodes", "4", "--queries", "3"]
+    assert main(["compare", *paths, *few]) == 0
+    said = capsys.readouterr().out
+    files = [str(tmp_path / f"{number}.json") for number in (0, 1)]
+    for path, file in zip(paths, files):
+        assert main(["evaluate", path, *few, "--per-task", file]) == 0
+    numbers = [json.loads(Path(file).read_text())["test"]["per_task"] for file in files]
+    capsys.readouterr()
+    assert main(["compare", *files]) == 0
+    assert capsys.readouterr().out == said
+    mean = sum(a - b for a, b in zip(*numbers)) / 4
+    assert f"A − B  {100 * mean:+.2f} ± " in said and "4 paired tasks" in said and "several seeds" in said
+    assert main(["compare", paths[0], files[1], *few]) == 0, "a checkpoint and a file"
+
+
+def test_different_tasks_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = {"mean": 0.5, "ci95": 0.1, "per_task": [0.4, 0.6]}
+    for name, shots in (("a", 5), ("b", 1)):
+        write_json(tmp_path / f"{name}.json", {"recipe": asdict(replace(TINY, shots=shots)), "test": numbers})
+    write_json(tmp_path / "c.json", {"mean": 0.5})
+    a, b, c = (str(tmp_path / f"{name}.json") for name in "abc")
+    assert main(["compare", a, b]) == 2
+    assert "not the same tasks: shots: 5 and 1" in capsys.readouterr().err
+    assert main(["compare", a, c]) == 2
+    assert "holds no accuracies of single tasks" in capsys.readouterr().err
+    assert main(["compare", a, a]) == 0
