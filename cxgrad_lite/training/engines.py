@@ -42,8 +42,8 @@ def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
 
 
 def device_of(method: Method) -> torch.device:
-    """The device of a method's parameters."""
-    return next(method.parameters()).device
+    """The device of a method's parameters; the CPU if it has none (`NearestPixels`)."""
+    return next((p.device for p in method.parameters()), torch.device("cpu"))
 
 
 def choose_engine(engine: Engine, precision: Precision, method: Method, tasks: Tasks) -> Engine:
