@@ -73,6 +73,9 @@ BOTTOM = """() => {
 }"""
 TALLEST = 12_000
 
+# Badges come from the web; here they are empty.
+WIDTHS = "images => images.filter(image => !image.src.startsWith('https:')).map(image => image.naturalWidth)"
+
 SETTINGS: dict[str, dict[str, Any]] = {
     # Otherwise Lab covers the page with the question whether it may fetch its news.
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -207,6 +210,16 @@ def errors_in(cells: list[dict[str, Any]]) -> list[str]:
     """Every error that the cells show, as ``name: message``."""
     every = [output for cell in cells for output in cell["outputs"]]
     return [f"{output['ename']}: {output['evalue']}" for output in every if output["output_type"] == "error"]
+
+
+def check_drawing(page: Any, path: Path, outputs: list[dict[str, Any]]) -> None:
+    """Asserts that all pictures of these outputs and all formulas of the notebook are drawn, without complaint."""
+    texts = [cell["source"] for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if "outputs" not in cell]
+    widths = page.locator(".jp-Notebook img").evaluate_all(WIDTHS)
+    assert len(widths) >= sum("image/png" in output.get("data", {}) for output in outputs) and 0 not in widths
+    assert (page.locator("mjx-container").count() > 0) == any("$" in "".join(text) for text in texts)
+    assert page.locator("mjx-merror, .jp-mod-error").all_text_contents() == []
+    assert page.complaints == []
 
 
 def picture(page: Any, path: Path) -> None:
