@@ -15,8 +15,8 @@ from cxgrad_lite.course.zoo import (
     what_moves,
     zoo_runs,
 )
-from cxgrad_lite.recipes.course import ZOO, ZOO_ITERATIONS, ZOO_RATES
-from cxgrad_lite.recipes.recipe import has_inner_rate, rate_search
+from cxgrad_lite.recipes.course import ZOO, ZOO_ITERATIONS, ZOO_RATES, rate_search
+from cxgrad_lite.recipes.recipe import has_inner_rate
 from data_utils import TaskSampler
 
 KERNELS = {"block 1", "block 2", "block 3", "block 4"}
