@@ -40,7 +40,9 @@ def test_a_file_can_be_read_in_one_sitting() -> None:
 
 
 def test_the_core_is_short() -> None:
-    counts = {path.name: lines(path) for path in sorted(CORE.glob("*.py"))}
+    # Blank lines cost a reader nothing.
+    texts = {path.name: path.read_text(encoding="utf-8").splitlines() for path in sorted(CORE.glob("*.py"))}
+    counts = {name: sum(bool(line.strip()) for line in text) for name, text in texts.items()}
     assert {"maml.py", "cxgrad.py"} <= set(counts)
     assert sum(counts.values()) <= MOST_LINES_OF_CORE, counts
 
