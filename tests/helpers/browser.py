@@ -105,7 +105,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def wait_until_up(server: subprocess.Popen[bytes], lab: Lab, log: Path, timeout_s: float = 60.0) -> None:
+def wait_until_up(server: subprocess.Popen[bytes], lab: Lab, log: Path, timeout_s: float = 180.0) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and server.poll() is None:
         try:
