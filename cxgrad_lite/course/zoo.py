@@ -1,4 +1,4 @@
-"""What notebook 08 tells of each method, read off the method itself."""
+"""What notebook 08 shows of each method, read off the method itself."""
 
 from __future__ import annotations
 
@@ -95,7 +95,5 @@ def moves_picture(moves: dict[str, dict[str, bool]]) -> Picture:
     ax.set(xlim=(-0.5, len(COLUMNS) - 0.5))
     ax.invert_yaxis()
     ax.spines[:].set_visible(False)
-    said = "; ".join(
-        f"{name}: {', '.join(p for p in COLUMNS if parts[p]) or 'nothing'}" for name, parts in moves.items()
-    )
-    return Picture(figure, f"What differs between tasks in each method. {said}.")
+    in_words = [f"{name}: {', '.join(p for p in COLUMNS if parts[p]) or 'nothing'}" for name, parts in moves.items()]
+    return Picture(figure, f"What differs between tasks in each method. {'; '.join(in_words)}.")

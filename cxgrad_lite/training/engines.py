@@ -72,6 +72,6 @@ def obstacle_to_capture(method: Method, tasks: Tasks) -> str | None:
         return "several processes add up their gradients between two parts of the step"
     if transform is not None and getattr(transform, "is_random", True):
         return "the tasks' transform may draw or decide on the host, and a graph would repeat its first choice"
-    if getattr(tasks, "ways", None) != method.net.ways:
-        return f"the tasks must say that they have the network's number of ways, {method.net.ways}"
+    if getattr(tasks, "ways", None) != method.ways:
+        return f"the tasks must say that they have the network's number of ways, {method.ways}"
     return None

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from cxgrad_lite import (
     CAVIA,
@@ -14,7 +19,9 @@ from cxgrad_lite import (
     MetaSGD,
     ModGrad,
     TrainConfig,
+    load_checkpoint,
     meta_train,
+    save_checkpoint,
 )
 from cxgrad_lite.core.method import Batch, Method
 from data_utils import TaskSampler
@@ -151,3 +158,21 @@ def test_each_inner_step_of_maml_plus_plus_has_its_own_gains() -> None:
 def test_decay_of_the_outer_rate() -> None:
     config = TrainConfig(10, meta_lr=1.0, decay=0.5, decay_every=3)
     assert [config.rate(iteration) for iteration in range(8)] == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]
+
+
+@pytest.mark.parametrize("name", ["MetaSGD", "MAMLPlusPlus", "ALFA", "ModGrad"])
+def test_checkpoints_that_name_tensors_still_load(name: str, tmp_path: Path) -> None:
+    """What is learned for a fast tensor used to stand under its name, rates.head-bias, and now under its position."""
+    method = build(name).float()
+    names = [fast.replace(".", "-") for fast in method.position]  # type: ignore[attr-defined, union-attr]
+    table = re.compile(r"^(rates|decays|generators)\.(\d+)")
+    state = method.state_dict()
+    old = {table.sub(lambda match: f"{match[1]}.{names[int(match[2])]}", key): t for key, t in state.items()}
+    assert old.keys() != state.keys()
+    path = tmp_path / "old.safetensors"
+    save_checkpoint(path, method)
+    with safe_open(str(path), framework="pt") as stored:
+        header = stored.metadata()
+    save_file(old, path, metadata=header)
+    loaded = load_checkpoint(path).state_dict()
+    assert loaded.keys() == state.keys() and all(torch.equal(loaded[key], t) for key, t in state.items())
