@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from .. import recipes  # noqa: F401 - says it if another data_utils hides ours
-from . import compare, data, evaluate, grade, notebooks, sweep, train
+from . import compare, data, evaluate, export, grade, notebooks, sweep, train
 from .errors import exit_code
 
 
@@ -21,6 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_data_commands(commands)
     grade.add_grade_command(commands)
     notebooks.add_notebook_commands(commands)
+    export.add_export_command(commands)
     return parser
 
 
