@@ -1,4 +1,4 @@
-"""The core in JavaScript against torch, in float64: every step of an adaptation, in the web worker of a real browser."""
+"""The core in JavaScript against torch in float64: every step of an adaptation, in a real browser's web worker."""
 
 from __future__ import annotations
 

@@ -1,0 +1,257 @@
+// The panel: a canvas, the fields for the drawings, and what each method makes of them. Who adapts is not its business:
+// `connect` gives a backend {adapt(support), answer(image)} that calls back `step`, `answer` and `fail`.
+
+import { answerBars, CLASS_COLOURS, element, layerLines, LAYERS } from "./charts.js";
+import { NAMES, QUERY, Sheet, SHOTS, strokesOf } from "./sheet.js";
+import { FINE, SIDE } from "./strokes.js";
+
+const PAPER = 280; // pixels of the canvas
+
+/** Norm of each layer's gradient, from the norms of its tensors. */
+const layerNorms = (gradNorms) => LAYERS.map((_, layer) => {
+  const part = layer === 4 ? "net.head." : `net.blocks.${layer}.`;
+  return Math.hypot(...Object.entries(gradNorms).filter(([name]) => name.startsWith(part)).map(([, value]) => value));
+});
+
+const title = (slot) => (slot === QUERY ? "the character to be read" : `drawing ${slot[1]} of character ${slot[0]}`);
+
+/** Shows (SIDE, SIDE) bytes as ink on paper. */
+function paint(canvas, image) {
+  const context = canvas.getContext("2d"), pixels = context.createImageData(SIDE, SIDE);
+  image.forEach((ink, i) => pixels.data.set([255 - ink, 255 - ink, 255 - ink, 255], 4 * i));
+  context.putImageData(pixels, 0, 0);
+}
+
+export class DrawingPanel {
+  constructor(root, connect, { methods, example, note = "" }) {
+    this.sheet = new Sheet();
+    this.slot = "A1";
+    this.example = example;
+    this.views = new Map(methods.map((method) => [method, { steps: [], answers: null }]));
+    root.replaceChildren(this.build(note));
+    this.backend = connect({
+      step: (method, k, trace) => this.step(method, k, trace),
+      answer: (method, probabilities) => this.answer(method, probabilities),
+      fail: (message) => this.say(message, true),
+    });
+    this.choose("A1");
+    if (example) this.takeExample();
+  }
+
+  build(note) {
+    const button = (label, onclick, attributes = {}) => element("button", { type: "button", onclick, ...attributes }, label);
+    this.paper = element("canvas", { width: PAPER, height: PAPER, class: "cx-paper", role: "img" });
+    this.connectPointer();
+    this.message = element("p", { class: "cx-message", role: "status" });
+    const file = element("input", { type: "file", accept: "image/*", class: "cx-file", "aria-label": "upload an image" });
+    file.addEventListener("change", () => file.files[0] && this.upload(file.files[0]).finally(() => { file.value = ""; }));
+    const pen = element("input", { type: "range", min: 2, max: 9, step: 0.1, value: this.sheet.thickness });
+    pen.addEventListener("input", () => { this.sheet.thickness = Number(pen.value); this.drawAll(); });
+    const tools = element("div", { class: "cx-row" }, [
+      button("undo", () => this.undo()), button("clear", () => this.put([])), button("next field", () => this.next()),
+    ]);
+    const options = element("div", { class: "cx-row" }, [
+      element("label", {}, ["pen ", pen]), element("label", { class: "cx-upload" }, ["or upload an image ", file]),
+    ]);
+    this.heading = element("p", { class: "cx-heading" });
+    const left = element("div", { class: "cx-left" }, [this.heading, this.paper, tools, options]);
+    const go = element("div", { class: "cx-row" }, [
+      button("adapt", () => this.adapt(), { class: "cx-go" }),
+      this.example ? button("example", () => this.takeExample()) : "", button("clear all", () => this.clearAll()),
+    ]);
+    const right = element("div", { class: "cx-right" }, [this.buildFields(), go, this.message]);
+    this.results = element("div", { class: "cx-results" }, [...this.views].map(([method, view]) => {
+      view.root = element("section", { "aria-label": method }, [element("h4", {}, method)]);
+      view.charts = element("div");
+      view.root.append(view.charts);
+      return view.root;
+    }));
+    const parts = [element("div", { class: "cx-top" }, [left, right]), this.results];
+    return element("div", { class: "cx-draw" }, note ? [...parts, element("p", { class: "cx-note" }, note)] : parts);
+  }
+
+  buildFields() {
+    this.fields = new Map();
+    const field = (slot) => {
+      const canvas = element("canvas", { width: SIDE, height: SIDE });
+      const button = element("button", { type: "button", class: "cx-field", onclick: () => this.choose(slot) }, canvas);
+      this.fields.set(slot, { button, canvas });
+      return button;
+    };
+    const row = (label, colour, slots) => element("div", { class: "cx-fields" }, [
+      element("span", { class: "cx-name", style: `border-color: ${colour}` }, label), ...slots.map(field)]);
+    const rows = NAMES.map((name, c) =>
+      row(name, CLASS_COLOURS[c], Array.from({ length: SHOTS }, (_, shot) => `${name}${shot + 1}`)));
+    return element("div", {}, [...rows, row("read this:", "transparent", [QUERY])]);
+  }
+
+  connectPointer() {
+    const { paper } = this;
+    let stroke = null;
+    const add = (event) => {
+      const box = paper.getBoundingClientRect();
+      stroke.push([(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height]);
+    };
+    paper.addEventListener("pointerdown", (event) => {
+      if (event.button) return;
+      event.preventDefault();
+      paper.setPointerCapture(event.pointerId);
+      stroke = [];
+      this.put([...this.sheet.slots.get(this.slot), stroke], false);
+      add(event);
+      this.drawPaper();
+    });
+    paper.addEventListener("pointermove", (event) => {
+      if (!stroke) return;
+      (event.getCoalescedEvents?.() ?? []).concat(event).forEach(add);
+      this.drawPaper();
+    });
+    for (const end of ["pointerup", "pointercancel"])
+      paper.addEventListener(end, () => { if (stroke) { stroke = null; this.changed(this.slot); } });
+  }
+
+  put(strokes, finished = true) {
+    this.sheet.put(this.slot, strokes);
+    if (finished) this.changed(this.slot);
+  }
+
+  undo() {
+    const slot = this.sheet.undo();
+    if (!slot) return;
+    this.choose(slot);
+    this.changed(slot);
+  }
+
+  clearAll() {
+    for (const slot of this.sheet.slots.keys()) if (this.sheet.has(slot)) this.sheet.put(slot, []);
+    this.forget();
+    this.drawAll();
+    this.choose("A1");
+    this.say("Draw five characters of your own invention, each once or more, then one of them again in the last field.");
+  }
+
+  async upload(file) {
+    try {
+      this.put(await strokesOf(file));
+    } catch (error) {
+      this.say(error.message, true);
+    }
+  }
+
+  takeExample() {
+    for (const [slot, strokes] of Object.entries(this.example)) this.sheet.put(slot, strokes);
+    this.drawAll();
+    this.choose(QUERY);
+    this.adapt();
+  }
+
+  next() {
+    const slots = [...this.fields.keys()];
+    this.choose(slots[(slots.indexOf(this.slot) + 1) % slots.length]);
+  }
+
+  choose(slot) {
+    this.slot = slot;
+    this.heading.textContent = `Draw ${title(slot)}`;
+    this.paper.setAttribute("aria-label", `canvas for ${title(slot)}; an image can be uploaded instead`);
+    for (const [name, { button }] of this.fields) button.setAttribute("aria-pressed", String(name === slot));
+    this.drawPaper();
+  }
+
+  drawPaper() {
+    const context = this.paper.getContext("2d");
+    context.fillStyle = "white";
+    context.fillRect(0, 0, PAPER, PAPER);
+    Object.assign(context, { lineWidth: (this.sheet.thickness / FINE) * PAPER, lineCap: "round", lineJoin: "round" });
+    for (const stroke of this.sheet.slots.get(this.slot)) {
+      context.beginPath();
+      stroke.forEach(([x, y], i) => context[i ? "lineTo" : "moveTo"](x * PAPER, y * PAPER));
+      if (stroke.length === 1) context.lineTo(stroke[0][0] * PAPER, stroke[0][1] * PAPER);
+      context.stroke();
+    }
+  }
+
+  drawField(slot) {
+    const { button, canvas } = this.fields.get(slot), full = this.sheet.has(slot);
+    paint(canvas, full ? this.sheet.image(slot) : new Uint8Array(SIDE * SIDE));
+    button.setAttribute("aria-label", `${title(slot)}, ${full ? "drawn" : "empty"}`);
+    button.classList.toggle("cx-full", full);
+  }
+
+  drawAll() {
+    for (const slot of this.fields.keys()) this.drawField(slot);
+    this.drawPaper();
+  }
+
+  /** A drawing is different: what was adapted to the old ones no longer counts; a new query is read at once. */
+  changed(slot) {
+    this.drawField(slot);
+    this.drawPaper();
+    if (slot !== QUERY) return this.forget();
+    if (this.names && this.sheet.has(QUERY)) this.ask();
+    return undefined;
+  }
+
+  forget() {
+    this.names = null;
+    for (const view of this.views.values()) {
+      view.steps = [];
+      view.charts.replaceChildren();
+    }
+    this.say("Press “adapt” when the characters are drawn.");
+  }
+
+  adapt() {
+    try {
+      const support = this.sheet.support();
+      this.forget();
+      this.names = support.names;
+      this.say(`Adapting to ${support.labels.length} drawings of ${support.names.length} characters …`);
+      this.backend.adapt(support);
+      if (this.sheet.has(QUERY)) this.ask();
+    } catch (error) {
+      this.say(error.message, true);
+    }
+  }
+
+  ask() {
+    this.backend.answer(this.sheet.query());
+  }
+
+  step(method, k, trace) {
+    const view = this.views.get(method);
+    if (!this.names) return;
+    if (k === 0) view.steps = [];
+    else view.steps.push(trace);
+    this.show(view);
+    if (!this.sheet.has(QUERY)) this.say("Adapted. Now draw one of the characters again, in the last field.");
+  }
+
+  answer(method, probabilities) {
+    if (!this.names) return;
+    this.views.get(method).answers = probabilities;
+    this.show(this.views.get(method));
+    const read = [...this.views].filter(([, view]) => view.answers).map(([name, { answers }]) => {
+      const [before, after] = [answers[0], answers[answers.length - 1]].map((row) => this.names[row.indexOf(Math.max(...row))]);
+      return `${name} reads ${after} (before adapting: ${before})`;
+    });
+    this.say(`${read.join("; ")}.`);
+  }
+
+  show(view) {
+    const { steps, answers, charts } = view, colours = this.names.map((name) => CLASS_COLOURS[NAMES.indexOf(name)]);
+    const figure = (caption, chart) => element("figure", {}, [element("figcaption", {}, caption), chart]);
+    const made = answers ? [figure("answer, before and after each inner step", answerBars(answers, this.names, colours))] : [];
+    if (steps.length) {
+      const over = (rows) => rows[0].map((_, layer) => rows.map((row) => row[layer])), count = Math.max(5, steps.length);
+      made.push(figure("gradient norm of each layer", layerLines(over(steps.map((s) => layerNorms(s.gradNorms))), "Gradient norm", count)));
+      if (steps[0].scaling) made.push(figure("γ of each block", layerLines(over(steps.map((s) => Array.from(s.scaling))), "γ", count)));
+    }
+    charts.replaceChildren(...made);
+  }
+
+  say(message, isError = false) {
+    this.message.textContent = message;
+    this.message.setAttribute("role", isError ? "alert" : "status");
+  }
+}

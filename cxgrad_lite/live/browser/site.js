@@ -1,0 +1,45 @@
+// The drawing panel on a page without a kernel: the worker adapts, and no stroke leaves the browser.
+
+import { DrawingPanel } from "./drawing.js";
+import { softmax } from "./methods.js";
+
+const WAYS = 5;
+const bytes = (images) => Float64Array.from(images.flatMap((image) => Array.from(image, (ink) => ink / 255)));
+
+/** A backend for `DrawingPanel`; `weights` maps a method's name to the address of its file. */
+export const inWorker = (weights) => ({ step, answer, fail }) => {
+  if (!globalThis.Worker) {
+    const silent = () => fail("This browser has no web workers, in which the networks adapt: open the page in a current Firefox, Chrome, Edge or Safari.");
+    return { adapt: silent, answer: () => {} };
+  }
+  const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+  const names = new Map(Object.entries(weights).map(([name, address]) => [new URL(address, location.href).href, name]));
+  let drawn = null;
+  worker.onerror = () => fail("The part of this page that adapts could not be loaded: reload the page.");
+  worker.onmessage = ({ data: { address, k, trace, logits, error } }) => {
+    if (error) fail(error);
+    else if (logits) answer(names.get(address), logits.map((rows) => probabilities(rows.slice(-WAYS), drawn.names.length)));
+    else step(names.get(address), k, trace);
+  };
+  const each = (message) => [...names.keys()].forEach((address) => worker.postMessage({ address, ...message }));
+  return {
+    adapt(support) {
+      drawn = support;
+      each({ ask: "adapt", support: { images: bytes(support.images), labels: support.labels } });
+    },
+    // In one batch with the support drawings, because batch norm needs company.
+    answer: (image) => each({ ask: "answer", images: bytes([...drawn.images, image]) }),
+  };
+};
+
+/** Probabilities of the characters that have been drawn. */
+const probabilities = (logits, ways) => Array.from(softmax(logits.slice(0, ways), ways));
+
+/** Fills every `<div class="cx-panel" data-methods='{"MAML": address, …}' data-example="address" data-note="…">`. */
+export async function fillPage() {
+  for (const root of document.querySelectorAll(".cx-panel[data-methods]")) {
+    const methods = JSON.parse(root.dataset.methods);
+    const example = root.dataset.example ? await (await fetch(root.dataset.example)).json() : null;
+    root.panel = new DrawingPanel(root, inWorker(methods), { methods: Object.keys(methods), example, note: root.dataset.note });
+  }
+}
