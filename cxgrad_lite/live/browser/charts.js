@@ -29,13 +29,13 @@ function frame(label, marks) {
 const across = (k, steps) => LEFT + ((k + 0.5) * (WIDTH - LEFT - RIGHT)) / steps;
 
 /** Axis of inner steps, 0 being "before". */
-const stepLabels = (steps, first) => Array.from({ length: steps }, (_, k) =>
-  text(k + first ? String(k + first) : "before", across(k, steps), HEIGHT - 6, { "text-anchor": "middle" }));
+const stepLabels = (steps, first, zero = "before") => Array.from({ length: steps }, (_, k) =>
+  text(k + first ? String(k + first) : zero, across(k, steps), HEIGHT - 6, { "text-anchor": "middle" }));
 
 /** What the network answers before and after every step: (steps, ways) probabilities as stacked bars. */
 export function answerBars(probabilities, names, colours) {
   const steps = probabilities.length, height = HEIGHT - TOP - BOTTOM, width = (WIDTH - LEFT - RIGHT) / steps - 4;
-  const marks = stepLabels(steps, 0), told = [];
+  const marks = stepLabels(steps, 0, steps > 1 ? "before" : "answer"), told = []; // one that only compares has no before
   probabilities.forEach((row, k) => {
     const best = row.indexOf(Math.max(...row)), x = across(k, steps);
     let y = TOP;
@@ -67,9 +67,10 @@ export function layerLines(series, what, steps) {
     line.forEach((value, k) => marks.push(shape("circle", { cx: across(k, steps), cy: up(value), r: 2.5, fill: stroke })));
     if (line.length) ends.push({ layer, y: up(line[line.length - 1]) + 4 });
   });
-  // Labels that would overlap move down.
-  ends.sort((a, b) => a.y - b.y).forEach((end, i) => {
-    if (i && end.y < ends[i - 1].y + 12) end.y = ends[i - 1].y + 12;
+  // Labels keep a distance: they move up from the lowest one, and down again where that leaves the chart.
+  ends.sort((a, b) => b.y - a.y).forEach((end, i) => { if (i) end.y = Math.min(end.y, ends[i - 1].y - 12); });
+  ends.reverse().forEach((end, i) => { end.y = Math.max(end.y, i ? ends[i - 1].y + 12 : TOP); });
+  ends.forEach((end) => {
     const x = across(series[end.layer].length - 1, steps) + 8;
     marks.push(text(LAYERS[end.layer], x, end.y, { class: "cx-layer", "data-layer": end.layer }));
   });

@@ -1,17 +1,12 @@
 // The panel: a canvas, the fields for the drawings, and what each method makes of them. Who adapts is not its business:
 // `connect` gives a backend {adapt(support), answer(image)} that calls back `step`, `answer` and `fail`.
 
-import { answerBars, CLASS_COLOURS, element, layerLines, LAYERS } from "./charts.js";
+import { CLASS_COLOURS, element } from "./charts.js";
+import { Results } from "./results.js";
 import { NAMES, QUERY, Sheet, SHOTS, strokesOf } from "./sheet.js";
 import { FINE, SIDE } from "./strokes.js";
 
 const PAPER = 280; // pixels of the canvas
-
-/** Norm of each layer's gradient, from the norms of its tensors. */
-const layerNorms = (gradNorms) => LAYERS.map((_, layer) => {
-  const part = layer === 4 ? "net.head." : `net.blocks.${layer}.`;
-  return Math.hypot(...Object.entries(gradNorms).filter(([name]) => name.startsWith(part)).map(([, value]) => value));
-});
 
 const title = (slot) => (slot === QUERY ? "the character to be read" : `drawing ${slot[1]} of character ${slot[0]}`);
 
@@ -27,13 +22,14 @@ export class DrawingPanel {
     this.sheet = new Sheet();
     this.slot = "A1";
     this.example = example;
-    this.views = new Map(methods.map((method) => [method, { steps: [], answers: null }]));
+    this.views = new Map(methods.map((method) => [method, new Results(method)]));
     root.replaceChildren(this.build(note));
     this.backend = connect({
       step: (method, k, trace) => this.step(method, k, trace),
       answer: (method, probabilities) => this.answer(method, probabilities),
       fail: (message) => this.say(message, true),
     });
+    this.drawAll();
     this.choose("A1");
     if (example) this.takeExample();
   }
@@ -60,13 +56,8 @@ export class DrawingPanel {
       this.example ? button("example", () => this.takeExample()) : "", button("clear all", () => this.clearAll()),
     ]);
     const right = element("div", { class: "cx-right" }, [this.buildFields(), go, this.message]);
-    this.results = element("div", { class: "cx-results" }, [...this.views].map(([method, view]) => {
-      view.root = element("section", { "aria-label": method }, [element("h4", {}, method)]);
-      view.charts = element("div");
-      view.root.append(view.charts);
-      return view.root;
-    }));
-    const parts = [element("div", { class: "cx-top" }, [left, right]), this.results];
+    const results = element("div", { class: "cx-results" }, [...this.views.values()].map((view) => view.root));
+    const parts = [element("div", { class: "cx-top" }, [left, right]), results];
     return element("div", { class: "cx-draw" }, note ? [...parts, element("p", { class: "cx-note" }, note)] : parts);
   }
 
@@ -194,10 +185,7 @@ export class DrawingPanel {
 
   forget() {
     this.names = null;
-    for (const view of this.views.values()) {
-      view.steps = [];
-      view.charts.replaceChildren();
-    }
+    for (const view of this.views.values()) view.forget();
     this.say("Press “adapt” when the characters are drawn.");
   }
 
@@ -219,35 +207,16 @@ export class DrawingPanel {
   }
 
   step(method, k, trace) {
-    const view = this.views.get(method);
     if (!this.names) return;
-    if (k === 0) view.steps = [];
-    else view.steps.push(trace);
-    this.show(view);
+    this.views.get(method).addStep(k, trace);
     if (!this.sheet.has(QUERY)) this.say("Adapted. Now draw one of the characters again, in the last field.");
   }
 
   answer(method, probabilities) {
     if (!this.names) return;
-    this.views.get(method).answers = probabilities;
-    this.show(this.views.get(method));
-    const read = [...this.views].filter(([, view]) => view.answers).map(([name, { answers }]) => {
-      const [before, after] = [answers[0], answers[answers.length - 1]].map((row) => this.names[row.indexOf(Math.max(...row))]);
-      return `${name} reads ${after} (before adapting: ${before})`;
-    });
+    this.views.get(method).setAnswers(probabilities, this.names);
+    const read = [...this.views.values()].map((view) => view.sentence).filter(Boolean);
     this.say(`${read.join("; ")}.`);
-  }
-
-  show(view) {
-    const { steps, answers, charts } = view, colours = this.names.map((name) => CLASS_COLOURS[NAMES.indexOf(name)]);
-    const figure = (caption, chart) => element("figure", {}, [element("figcaption", {}, caption), chart]);
-    const made = answers ? [figure("answer, before and after each inner step", answerBars(answers, this.names, colours))] : [];
-    if (steps.length) {
-      const over = (rows) => rows[0].map((_, layer) => rows.map((row) => row[layer])), count = Math.max(5, steps.length);
-      made.push(figure("gradient norm of each layer", layerLines(over(steps.map((s) => layerNorms(s.gradNorms))), "Gradient norm", count)));
-      if (steps[0].scaling) made.push(figure("γ of each block", layerLines(over(steps.map((s) => Array.from(s.scaling))), "γ", count)));
-    }
-    charts.replaceChildren(...made);
   }
 
   say(message, isError = false) {

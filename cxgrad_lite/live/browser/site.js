@@ -12,11 +12,9 @@ export const inWorker = (weights) => ({ step, answer, fail }) => {
     const silent = () => fail("This browser has no web workers, in which the networks adapt: open the page in a current Firefox, Chrome, Edge or Safari.");
     return { adapt: silent, answer: () => {} };
   }
-  const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   const names = new Map(Object.entries(weights).map(([name, address]) => [new URL(address, location.href).href, name]));
-  let drawn = null;
-  worker.onerror = () => fail("The part of this page that adapts could not be loaded: reload the page.");
-  worker.onmessage = ({ data: { address, k, trace, logits, error } }) => {
+  let worker = null, drawn = null;
+  const hear = ({ data: { address, k, trace, logits, error } }) => {
     if (error) fail(error);
     else if (logits) answer(names.get(address), logits.map((rows) => probabilities(rows.slice(-WAYS), drawn.names.length)));
     else step(names.get(address), k, trace);
@@ -24,6 +22,10 @@ export const inWorker = (weights) => ({ step, answer, fail }) => {
   const each = (message) => [...names.keys()].forEach((address) => worker.postMessage({ address, ...message }));
   return {
     adapt(support) {
+      worker?.terminate(); // what it was still doing is for older drawings
+      worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+      worker.onerror = () => fail("The part of this page that adapts could not be loaded: reload the page.");
+      worker.onmessage = hear;
       drawn = support;
       each({ ask: "adapt", support: { images: bytes(support.images), labels: support.labels } });
     },

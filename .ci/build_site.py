@@ -1,0 +1,106 @@
+"""Builds the course as a site, offline, from the notebooks as they are stored.
+
+Usage: python .ci/build_site.py [folder]     (build/site if none is named)
+
+To read it: python -m http.server -d build/site     (a browser runs no modules from file://)
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS, SITE, BROWSER = ROOT / "notebooks", ROOT / "docs" / "site", ROOT / "cxgrad_lite" / "live" / "browser"
+PAGES = "https://github.com/cxgrad-lite/cxgrad_lite/blob/main"
+BADGE = re.compile(r"\[!\[([^\]]*)\]\(https://[^)]*\)\]\((https://[^)]*)\)")
+ELSEWHERE = re.compile(r"\]\(((?:\.\./)+[^)]*|assignments/[^)]*)\)")  # what is in the repository, but not on the site
+MODULES = ("charts", "conv4", "drawing", "methods", "results", "sheet", "site", "strokes", "worker")
+
+
+def main(out: Path) -> int:
+    """Prepare the sources beside ``out`` and run Sphinx on them; returns its exit status."""
+    sources = out.with_name(f"{out.name}-sources")
+    for folder in (sources, out):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(SITE, sources)
+    static = sources / "static"
+    for name in [f"{module}.js" for module in MODULES] + ["drawing.css", "example.json"]:
+        shutil.copy(BROWSER / name, static / name)
+    shutil.copy(ROOT / "results" / "before_after.png", static)
+    export_weights(static)
+    (sources / "index.md").write_text(front_page(), encoding="utf-8")
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")) + sorted(NOTEBOOKS.glob("solutions/*.ipynb")):
+        target = sources / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(page_of(path, static)), encoding="utf-8")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-j", "auto", str(sources), str(out)]
+    return subprocess.run(command).returncode
+
+
+def export_weights(static: Path) -> None:
+    """The two networks of the drawing panel."""
+    from cxgrad_lite.commands.export import export
+    from cxgrad_lite.recipes.course import best_zoo_recipe
+
+    for method in ("MAML", "CxGrad"):
+        export(Path(best_zoo_recipe("omniglot_small", method, 5).name), static / f"{method}.bin")
+
+
+def front_page() -> str:
+    """index.md with what has been measured filled in."""
+    measured = json.loads((ROOT / "results" / "drawings.json").read_text(encoding="utf-8"))
+    as_drawn = [row for row in measured["rows"] if (row["images"], row["batch"]) == ("drawn", "with_support")]
+    numbers = {f"{row['method']}_{row['shots']}": f"{100 * row['mean']:.0f} %" for row in as_drawn}
+    widest = max(row["ci95"] for row in as_drawn)
+    numbers |= {"tasks": str(measured["tasks"]), "ci": f"{100 * widest:.1f}"}
+    text = (SITE / "index.md").read_text(encoding="utf-8")
+    return re.sub(r"\{(\w+_\d|tasks|ci)\}", lambda m: numbers[m[1]], text)
+
+
+def page_of(path: Path, static: Path) -> dict[str, Any]:
+    """A stored notebook for the site: badges as links, pictures as files with their alternative text."""
+    notebook: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    here = path.parent.relative_to(ROOT)
+    for number, cell in enumerate(notebook["cells"]):
+        if cell["cell_type"] == "markdown":
+            text = BADGE.sub(r"[\1](\2)", "".join(cell["source"]))
+            cell["source"] = ELSEWHERE.sub(lambda m: repository_link(m, here), text)
+        for i, output in enumerate(cell.get("outputs", [])):
+            if "image/png" in output.get("data", {}):
+                name = f"{path.stem}-{number}-{i}.png"
+                depth = len(here.parts)
+                output["data"] = {"text/html": as_file(output, static / name, "../" * depth)}
+    return notebook
+
+
+def repository_link(match: re.Match[str], here: Path) -> str:
+    """A link to a page of the site stays; one to another file of the repository leads there."""
+    target = match[1]
+    inside = (ROOT / here / target.partition("#")[0]).resolve()
+    if inside.suffix == ".ipynb" and inside.parent in (NOTEBOOKS, NOTEBOOKS / "solutions"):
+        return match[0]
+    return f"]({PAGES}/{inside.relative_to(ROOT).as_posix()})"
+
+
+def as_file(output: dict[str, Any], file: Path, up: str) -> str:
+    """Writes a stored picture to a file; the element that shows it, with its size, so that the page does not jump."""
+    data = output["data"]
+    png = base64.b64decode("".join(data["image/png"]))
+    file.write_bytes(png)
+    width, height = struct.unpack(">II", png[16:24])
+    alt = output.get("metadata", {}).get("image/png", {}).get("alt") or "".join(data.get("text/plain", ""))
+    size = f'width="{width}" height="{height}"'
+    return f'<img src="{up}_static/{file.name}" alt="{html.escape(alt)}" {size} loading="lazy">'
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "site"))
