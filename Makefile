@@ -7,7 +7,7 @@ SET_UP = @sh .ci/setup_env.sh
 RUN = @.venv/bin/python
 NOX = build/nox/bin/nox
 
-.PHONY: help lab test lint test-browser test-slow notebooks course package test-colab test-oldest test-newest clean
+.PHONY: help lab test lint test-browser test-slow notebooks course site package test-colab test-oldest test-newest clean
 
 help:
 	@echo "make lab          open the notebooks in JupyterLab"
@@ -19,6 +19,7 @@ help:
 	@echo "make test-oldest, make test-newest   the oldest versions that are allowed (Python 3.10), the newest (3.14)"
 	@echo "make notebooks    run the notebooks and store their outputs (NAMES='02_maml 05_cxgrad' for some)"
 	@echo "make course       student versions of the assignments, and a zip of the course, in build/course"
+	@echo "make site         the course as a site, in build/site (needs Python 3.11)"
 	@echo "make package      source archive and wheel, in dist"
 	@echo "make clean        remove .venv, build, dist and the caches"
 	@echo "Another Python: PYTHON=python3.12 make lab"
@@ -36,7 +37,7 @@ lint:
 	$(RUN) .ci/check.py lint format types imports
 
 test-browser:
-	$(SET_UP) lab test course
+	$(SET_UP) lab test course site
 	$(RUN) .ci/check.py browser
 
 test-slow:
@@ -50,6 +51,10 @@ notebooks:
 course:
 	$(SET_UP) lab test course
 	$(RUN) .ci/build_course.py
+
+site:
+	$(SET_UP) lab site
+	$(RUN) .ci/build_site.py
 
 package:
 	$(SET_UP) lab test course

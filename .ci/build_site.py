@@ -31,12 +31,13 @@ def main(out: Path) -> int:
     sources = out.with_name(f"{out.name}-sources")
     for folder in (sources, out):
         shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(SITE, sources)
+    shutil.copytree(SITE, sources, ignore=shutil.ignore_patterns("scale.md"))
     static = sources / "static"
     for name in [f"{module}.js" for module in MODULES] + ["drawing.css", "example.json"]:
         shutil.copy(BROWSER / name, static / name)
     shutil.copy(ROOT / "results" / "before_after.png", static)
     export_weights(static)
+    export_scale_task(static)
     (sources / "index.md").write_text(front_page(), encoding="utf-8")
     for path in sorted(NOTEBOOKS.glob("*.ipynb")) + sorted(NOTEBOOKS.glob("solutions/*.ipynb")):
         target = sources / path.relative_to(ROOT)
@@ -55,21 +56,38 @@ def export_weights(static: Path) -> None:
         export(Path(best_zoo_recipe("omniglot_small", method, 5).name), static / f"{method}.bin")
 
 
+def export_scale_task(static: Path) -> None:
+    """The network and the images of `scale_explorer()`, for the same panel without a kernel."""
+    from cxgrad_lite import MAML
+    from cxgrad_lite.live import scale_explorer
+    from cxgrad_lite.training.checkpoints import save_checkpoint
+
+    panel = scale_explorer(backend="png")
+    save_checkpoint(static / "scale.bin", MAML(panel.net))
+    task = {"images": panel.images.flatten().tolist(), "labels": panel.labels.tolist()}
+    (static / "scale.json").write_text(json.dumps(task), encoding="utf-8")
+    panel.close()
+
+
 def front_page() -> str:
     """index.md with what has been measured filled in."""
     measured = json.loads((ROOT / "results" / "drawings.json").read_text(encoding="utf-8"))
     as_drawn = [row for row in measured["rows"] if (row["images"], row["batch"]) == ("drawn", "with_support")]
     numbers = {f"{row['method']}_{row['shots']}": f"{100 * row['mean']:.0f} %" for row in as_drawn}
+    by_itself = [row for row in measured["rows"] if (row["images"], row["batch"]) == ("drawn", "alone")]
+    numbers |= {f"{row['method']}_alone": f"{100 * row['mean']:.0f} %" for row in by_itself}
     widest = max(row["ci95"] for row in as_drawn)
     numbers |= {"tasks": str(measured["tasks"]), "ci": f"{100 * widest:.1f}"}
     text = (SITE / "index.md").read_text(encoding="utf-8")
-    return re.sub(r"\{(\w+_\d|tasks|ci)\}", lambda m: numbers[m[1]], text)
+    return re.sub(r"\{(\w+_\d|\w+_alone|tasks|ci)\}", lambda m: numbers[m[1]], text)
 
 
 def page_of(path: Path, static: Path) -> dict[str, Any]:
     """A stored notebook for the site: badges as links, pictures as files with their alternative text."""
     notebook: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     here = path.parent.relative_to(ROOT)
+    if path.name == "04_batch_norm_and_scale.ipynb":
+        add_scale_panel(notebook["cells"])
     for number, cell in enumerate(notebook["cells"]):
         if cell["cell_type"] == "markdown":
             text = BADGE.sub(r"[\1](\2)", "".join(cell["source"]))
@@ -80,6 +98,15 @@ def page_of(path: Path, static: Path) -> dict[str, Any]:
                 depth = len(here.parts)
                 output["data"] = {"text/html": as_file(output, static / name, "../" * depth)}
     return notebook
+
+
+def add_scale_panel(cells: list[dict[str, Any]]) -> None:
+    """The live panel after the cell that makes it in the notebook."""
+    after = next(
+        i for i, cell in enumerate(cells) if "scale_explorer(" in "".join(cell["source"]) and cell.get("outputs")
+    )
+    text = (SITE / "scale.md").read_text(encoding="utf-8")
+    cells.insert(after + 1, {"cell_type": "markdown", "id": "site-scale", "metadata": {}, "source": text})
 
 
 def repository_link(match: re.Match[str], here: Path) -> str:

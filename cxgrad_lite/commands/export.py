@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +24,9 @@ def add_export_command(commands: argparse._SubParsersAction[argparse.ArgumentPar
     parser.set_defaults(run=run)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Write the file; returns 0, or 1 after a failure, whose reason is then on the standard error stream."""
-    try:
-        size = export(options.checkpoint, options.out)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+def run(options: argparse.Namespace) -> None:
+    size = export(options.checkpoint, options.out)
     print(f"{options.out} written, {size / 1000:.0f} kB")
-    return 0
 
 
 def export(checkpoint: Path, out: Path) -> int:

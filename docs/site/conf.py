@@ -50,7 +50,9 @@ def mathml(writer: Any, node: nodes.Element, as_block: bool) -> None:
     try:
         made = tex2mathml(known, as_block=as_block)
     except MathError as error:
-        raise ValueError(f"{writer.builder.current_docname}: docutils cannot read the formula {text!r}: {error}") from None
+        raise ValueError(
+            f"{writer.builder.current_docname}: docutils cannot read the formula {text!r}: {error}"
+        ) from None
     tag = "div" if as_block else "span"
     writer.body.append(f'<{tag} class="math" title="{html.escape(text)}">{made}</{tag}>')
     raise nodes.SkipNode

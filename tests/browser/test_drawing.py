@@ -229,7 +229,7 @@ def test_in_jupyterlab_the_kernel_adapts(root: Path, lab: Lab, browser: Any, tmp
         open_notebook(page, lab, "drawing.ipynb")
         assert errors_in(run_all(page)) == []
         page.get_by_text("ProtoNet reads").wait_for(timeout=60_000)  # the example
-        assert ask(page, "list(panel.support[0].shape), panel.support[1].bincount().tolist()") == [
+        assert ask(page, "[list(panel.support[0].shape), panel.support[1].bincount().tolist()]") == [
             [25, 1, 28, 28],
             [5] * 5,
         ]

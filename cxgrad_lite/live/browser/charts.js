@@ -79,3 +79,18 @@ export function layerLines(series, what, steps) {
   const told = series.map((line, layer) => `${LAYERS[layer]} ${line[line.length - 1].toPrecision(2)}`).join(", ");
   return frame(`${what} in step ${series[0].length}: ${told}.`, marks);
 }
+
+/** A bar per layer, and beside it, in grey, what it is compared with; the vertical axis is logarithmic. */
+export function layerBars(values, before, what) {
+  const logs = [...values, ...before].map((v) => Math.log10(v)), height = HEIGHT - TOP - BOTTOM;
+  const low = Math.floor(Math.min(...logs)), high = Math.ceil(Math.max(...logs, low + 1));
+  const up = (value) => TOP + height * (1 - (Math.log10(value) - low) / (high - low));
+  const marks = [], bar = (x, value, fill) => shape("rect", { x, y: up(value), width: 16, height: TOP + height - up(value), fill, "data-value": value });
+  values.forEach((value, layer) => {
+    const x = LEFT + 8 + (layer * (WIDTH - LEFT - 16)) / LAYERS.length;
+    marks.push(bar(x, before[layer], "#AAAAAA"), bar(x + 18, value, LAYER_COLOURS[layer]));
+    marks.push(text(LAYERS[layer], x + 17, HEIGHT - 6, { "text-anchor": "middle" }));
+  });
+  for (const power of [low, high]) marks.push(text(String(Number((10 ** power).toPrecision(1))), LEFT - 4, up(10 ** power) + 4, { "text-anchor": "end" }));
+  return frame(`${what}: ${values.map((value, layer) => `${LAYERS[layer]} ${value.toPrecision(3)}`).join(", ")}.`, marks);
+}
