@@ -17,6 +17,8 @@ import argparse
 import json
 import math
 import shutil
+import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,7 +33,7 @@ from cxgrad_lite.core.method import Theta
 from cxgrad_lite.recipes.course import best_zoo_recipe
 from cxgrad_lite.recipes.recipe import pretrained
 from data_utils import ImageClasses, TaskSampler, load
-from data_utils.datasets.omniglot_files import read_drawings
+from data_utils.datasets.omniglot import read_drawings
 
 ARCHIVE = "images_background_small2.zip"
 METHODS, SHOTS, QUERIES, SEED = ("MAML", "CxGrad"), (1, 3, 5), 3, 0
@@ -60,19 +62,25 @@ def bits(drawing: NDArray[np.uint8]) -> str:
     return "".join("1" if ink else "0" for ink in (drawing == 0).flatten())
 
 
+def unpacked(archive: Path, folder: str) -> Path:
+    with zipfile.ZipFile(archive) as zipped:
+        zipped.extractall(folder)
+    return Path(folder)
+
+
 def redraw(archive: Path, data: ImageClasses) -> ImageClasses:
     """The same drawings as the canvas would have made them."""
     from playwright.sync_api import sync_playwright
 
     groups = []
-    with sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
         page.route("http://course.test/*.js", lambda route: route.fulfill(path=BROWSER / route.request.url[19:]))
         page.route("http://course.test/", lambda route: route.fulfill(content_type="text/html", body=""))
         page.goto("http://course.test/")
-        for name, drawings in read_drawings([archive], data.names):
+        for name, drawings in read_drawings(unpacked(archive, folder), data.names):
             images = page.evaluate(DRAW, [bits(drawing) for drawing in drawings])
             groups.append((name, torch.tensor(images, dtype=torch.uint8).view(-1, 1, 28, 28)))
         browser.close()

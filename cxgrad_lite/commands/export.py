@@ -7,11 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-from torch import Tensor
+from safetensors.torch import load_file, save_file
 
 from ..recipes.recipe import PRETRAINED
-from ..training.checkpoints import read_header, write_tensors
+from ..training.checkpoints import read_header, whole_file
 
 BROWSER = ("MAML", "CxGrad", "ProtoNet")  # what live/browser/methods.js can run
 
@@ -56,13 +55,10 @@ def export(checkpoint: Path, out: Path) -> int:
             f"{', '.join(BROWSER)} with batch norm and without biases of convolutions"
         )
     tensors = {name: tensor.float() for name, tensor in load_file(str(path)).items()}
-    if out.suffix == ".bin":
-        write_tensors(out, tensors, {"format": 1, "recipe": recipe})
-    else:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({"recipe": recipe, "tensors": {n: plain(t) for n, t in tensors.items()}}))
+    with whole_file(out) as unfinished:
+        if out.suffix == ".bin":
+            save_file(tensors, unfinished, metadata={"cxgrad_lite": json.dumps({"format": 1, "recipe": recipe})})
+        else:
+            plain = {n: {"shape": list(t.shape), "values": t.flatten().tolist()} for n, t in tensors.items()}
+            unfinished.write_text(json.dumps({"recipe": recipe, "tensors": plain}), encoding="utf-8")
     return out.stat().st_size
-
-
-def plain(tensor: Tensor) -> dict[str, Any]:
-    return {"shape": list(tensor.shape), "values": tensor.flatten().tolist()}

@@ -24,8 +24,6 @@ from ..core.method import Batch, Method, StepTrace, Theta
 from ..plots.figures import show_image
 from ..plots.style import Picture
 from ..probes import states
-from ..recipes.course import best_zoo_recipe
-from ..recipes.recipe import pretrained
 from .embedding import by_name
 from .panel import Panel, weak
 
@@ -203,12 +201,7 @@ class DrawingPanel(Panel):
         return f"{drawn}; {', '.join(read)}" if read and self.query is not None else drawn
 
 
-def shipped_pair() -> dict[str, Method]:
-    """MAML and CxGrad, trained on Omniglot small, 5-way 5-shot."""
-    return {name: pretrained(best_zoo_recipe("omniglot_small", name, 5))[0] for name in ("MAML", "CxGrad")}
-
-
-def draw_and_adapt(methods: Method | dict[str, Method] | list[Method] | None = None) -> DrawingPanel:
+def draw_and_adapt(methods: Method | dict[str, Method] | list[Method]) -> DrawingPanel:
     """A panel to draw up to five characters in, one to five times each, and a further one that methods shall read.
 
     "adapt" makes a support set of the drawings, ``panel.support``, and runs each method's inner loop on it; the last
@@ -218,12 +211,13 @@ def draw_and_adapt(methods: Method | dict[str, Method] | list[Method] | None = N
     has how often such drawings are read rightly.
 
     Args:
-        methods: one, or several of different classes, or label → method; default: MAML and CxGrad as shipped, trained
-            on Omniglot small. Their networks take 1×28×28 images. A copy is adapted.
+        methods: one, or several of different classes, or label → method. Their networks take 1×28×28 images; best are
+            those that were trained on handwriting, as ``pretrained(best_zoo_recipe("omniglot_small", "CxGrad", 5))``
+            was. A copy is adapted.
 
     Raises:
         ValueError: if a network takes other images, or labels are not unique.
         ModuleNotFoundError: without anywidget (``pip install anywidget``).
     """
-    several = [methods] if isinstance(methods, Method) else methods
-    return DrawingPanel(shipped_pair() if several is None else by_name(several))  # type: ignore[arg-type]
+    several: Any = [methods] if isinstance(methods, Method) else methods
+    return DrawingPanel(dict(by_name(several)))

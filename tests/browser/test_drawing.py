@@ -19,10 +19,10 @@ from torchvision.transforms.v2.functional import resize
 import cxgrad_lite
 from cxgrad_lite import Conv4, CxGrad, ProtoNet
 from cxgrad_lite.live import draw_and_adapt
-from cxgrad_lite.live.drawing import shipped_pair
 from cxgrad_lite.plots.style import CLASS_COLOURS, LAYER_COLOURS
 from cxgrad_lite.probes import states
 from cxgrad_lite.recipes.course import best_zoo_recipe
+from cxgrad_lite.recipes.recipe import pretrained
 
 pytestmark = [
     pytest.mark.browser,
@@ -115,7 +115,8 @@ def test_the_example_is_read_as_in_torch(page: Any) -> None:
     images = torch.tensor(support["images"]).double().view(-1, 1, 28, 28) / 255
     labels, asked = torch.tensor(support["labels"]), torch.tensor(query).double().view(1, 1, 28, 28) / 255
     batch = torch.cat([images, asked])
-    for ours, method in zip(shown, shipped_pair().values()):
+    for ours, name in zip(shown, WEIGHTS):
+        method, _ = pretrained(best_zoo_recipe("omniglot_small", name, 5))
         thetas, _ = states(method.double(), (images, labels))  # type: ignore[arg-type]
         with torch.no_grad():
             theirs = torch.stack([method.logits(theta, batch)[-1].softmax(-1) for theta in thetas])
