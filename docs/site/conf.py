@@ -53,8 +53,8 @@ def mathml(writer: Any, node: nodes.Element, as_block: bool) -> None:
         raise ValueError(
             f"{writer.builder.current_docname}: docutils cannot read the formula {text!r}: {error}"
         ) from None
-    tag = "div" if as_block else "span"
-    writer.body.append(f'<{tag} class="math" title="{html.escape(text)}">{made}</{tag}>')
+    tag, focus = ("div", ' tabindex="0"') if as_block else ("span", "")  # a wide formula is scrolled by keyboard too
+    writer.body.append(f'<{tag} class="math"{focus} title="{html.escape(text)}">{made}</{tag}>')
     raise nodes.SkipNode
 
 

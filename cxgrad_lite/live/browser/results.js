@@ -15,7 +15,7 @@ export class Results {
   constructor(method) {
     this.method = method;
     this.charts = element("div");
-    this.root = element("section", { "aria-label": method }, [element("h4", {}, method), this.charts]);
+    this.root = element("section", { "aria-label": method }, [element("h3", {}, method), this.charts]);
     this.forget();
   }
 
