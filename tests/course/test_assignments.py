@@ -1,22 +1,15 @@
-"""The assignments: what students get, what right and wrong answers get, and that nbgrader agrees."""
+"""The assignments: what students get, what right and wrong answers get."""
 
 from __future__ import annotations
 
-import csv
-import os
 import re
-import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from assignments import ASSIGNMENTS, NAMES, ROOT, SOURCES, build_course, grade_id, hand_in, maximum, notebook, solutions
+from assignments import NAMES, SOURCES, build_course, grade_id, maximum, notebook, solutions
 from wrong_answers import WRONG
-
-from cxgrad_lite.course.grade_cells import read_cells
 
 SOLUTION = re.compile(r"[^\n]*BEGIN SOLUTION.*?END SOLUTION", re.DOTALL)
 HIDDEN = re.compile(r"[^\n]*BEGIN HIDDEN TESTS.*?END HIDDEN TESTS", re.DOTALL)
@@ -122,30 +115,3 @@ def test_wrong_answers_fail(name: str, cell: str, right: str, wrong: str, tests:
     answer = solutions(name)[cell]
     assert right in answer
     assert failing(name, {cell: answer.replace(right, wrong)}, tests) == tests
-
-
-def test_nbgrader_agrees(course: Path, tmp_path: Path) -> None:
-    """The same notebooks through nbgrader itself: its release version, its points, a deleted test put back."""
-    name, home = "a1_episodes", tmp_path / "home"
-    shutil.copytree(ASSIGNMENTS / "source" / name, tmp_path / "course" / "source" / name)
-    shutil.copy(ASSIGNMENTS / "nbgrader_config.py", tmp_path / "course")
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # nbgrader calls alembic by name
-    env = os.environ | {"HOME": str(home), "IPYTHONDIR": str(home), "PATH": path, "PYTHONPATH": str(ROOT)}
-
-    def nbgrader(*arguments: str) -> None:
-        call = [sys.executable, "-m", "nbgrader", *arguments]
-        done = subprocess.run(call, cwd=tmp_path / "course", env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
-
-    nbgrader("generate_assignment", name)
-    made = read_cells(tmp_path / "course" / "release" / name / f"{name}.ipynb")
-    assert made == read_cells(course / "assignments" / f"{name}.ipynb")
-
-    wrong = solutions(name) | {"prototypes": "def prototypes(embeddings, labels):\n    return embeddings"}
-    for student, answers, without in (("perfect", solutions(name), ()), ("wrong", wrong, ("interval_test",))):
-        hand_in(course, tmp_path / "course" / "submitted" / student / name, name, answers, without)
-    nbgrader("autograde", name)
-    nbgrader("export", "--to", str(tmp_path / "grades.csv"))
-    with (tmp_path / "grades.csv").open() as file:
-        scores = {row["student_id"]: float(row["raw_score"]) for row in csv.DictReader(file)}
-    assert scores == {"perfect": 19.0, "wrong": 12.0}
