@@ -9,6 +9,7 @@ from .. import recipes  # noqa: F401 - says it if another data_utils hides ours
 from . import compare, data, evaluate, grade, notebooks, sweep, train
 from .errors import exit_code
 
+
 def build_parser() -> argparse.ArgumentParser:
     """Every command sets ``run``, a function from options to an exit code, or to None for success."""
     parser = argparse.ArgumentParser(prog="python -m cxgrad_lite", description="Gradient-based few-shot learning.")

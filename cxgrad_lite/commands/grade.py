@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
+
+from ..course.restore import GradingError  # noqa: F401 - errors has a row for it
 
 SOURCES = Path(__file__).parent.parent.parent / "notebooks" / "assignments" / "source"
 
@@ -24,25 +25,13 @@ def add_grade_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
     parser.add_argument("--source", type=Path, default=SOURCES, help="source notebooks (default: those of a checkout)")
     parser.add_argument("--seconds", type=int, default=10, help="time limit of a cell (default: 10)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="hand-ins at a time (default: all cores)")
+    parser.set_defaults(run=_grade)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Run the command.
+def _grade(options: argparse.Namespace) -> None:
+    from ..course.grade import grade  # needs nbgrader, which the package itself does not
+    from ..course.walls import Limits
 
-    Returns:
-        0 after success; 1 after a failure, whose reason is then on the standard error stream.
-    """
-    try:
-        from ..course.grade import grade  # needs nbgrader, which the package itself does not
-        from ..course.walls import Limits
-
-        limits = Limits(cell_seconds=options.seconds, seconds=20 * options.seconds)
-        say = lambda line: print(line, flush=True)  # noqa: E731
-        grade(options.hand_ins, options.out, options.source, options.assignment, options.jobs, limits, say)
-    except ModuleNotFoundError as error:
-        print(f"error: grading needs {error.name}; install it with: pip install 'cxgrad-lite[course]'", file=sys.stderr)
-        return 1
-    except (ValueError, RuntimeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    limits = Limits(cell_seconds=options.seconds, seconds=20 * options.seconds)
+    say = lambda line: print(line, flush=True)  # noqa: E731
+    grade(options.hand_ins, options.out, options.source, options.assignment, options.jobs, limits, say)

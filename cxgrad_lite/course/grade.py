@@ -25,7 +25,7 @@ from traitlets.config import Config
 from .canaries import broken, canary
 from .collect import HandIn, collect
 from .handout import Notebook, read, text
-from .restore import ODD, is_locked, is_test, name_of, read_hand_in, restored, source_of
+from .restore import ODD, GradingError, is_locked, is_test, name_of, read_hand_in, restored, source_of
 from .walls import NO_WALL, Limits, Walls, error
 
 CONFIG = '''"""Run nbgrader's commands, or JupyterLab with its Formgrader tab, in this folder."""
@@ -89,7 +89,7 @@ class GradeBook:
             warnings.simplefilter("ignore")
             result = command(*names)
         if not result["success"]:
-            raise RuntimeError(f"nbgrader failed on {', '.join(names)}: {result.get('log') or result.get('error')}")
+            raise GradingError(f"nbgrader failed on {', '.join(names)}: {result.get('log') or result.get('error')}")
 
     def feedback(self, hand_in: HandIn) -> None:
         """One page, ``OUT/feedback/ASSIGNMENT/STUDENT.html``, with what a person has added in the meantime."""

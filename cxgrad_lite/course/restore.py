@@ -17,6 +17,10 @@ ODD = re.compile(
 )
 
 
+class GradingError(Exception):
+    """Grading cannot go on; the message says why."""
+
+
 def name_of(cell: Cell) -> str:
     """nbgrader's grade_id, "" for a cell that grading does not know."""
     return str(cell["metadata"].get("nbgrader", {}).get("grade_id", ""))
