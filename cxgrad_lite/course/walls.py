@@ -122,7 +122,10 @@ class Walls:
     def _excess(self, pid: int, folder: Path, end: float) -> str:
         """Which limit is passed, "" if none."""
         limits, tree = self.limits, _tree(pid)
-        memory = sum(info.rss for info in (_memory(process) for process in tree) if info)
+        memory = 0
+        for process in tree:
+            with contextlib.suppress(psutil.Error):
+                memory += process.memory_info().rss
         if time.monotonic() > end:
             return f"stopped: {limits.seconds} seconds for the whole notebook are over"
         if len(tree) > limits.processes:
@@ -234,11 +237,6 @@ def _tree(pid: int) -> list[psutil.Process]:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
     return []
-
-
-def _memory(process: psutil.Process) -> Any:
-    with contextlib.suppress(psutil.Error):
-        return process.memory_info()
 
 
 def _kill(processes: list[psutil.Process]) -> None:

@@ -46,7 +46,8 @@ def side_by_side(notebook: Path, count: int) -> None:
             time.sleep(0.5)
         failed = sum(process.returncode != 0 for process in running)
     minutes = (time.monotonic() - start) / 60
-    print(f"| {notebook.stem} | {count} | {max(peaks):.0f} | {sum(seconds) / count:.0f} | {minutes:.1f} | {failed} |", flush=True)
+    row = [notebook.stem, count, f"{max(peaks):.0f}", f"{sum(seconds) / count:.0f}", f"{minutes:.1f}", failed]
+    print("|", *(f"{entry} |" for entry in row), flush=True)
 
 
 if __name__ == "__main__":
@@ -54,7 +55,8 @@ if __name__ == "__main__":
     parser.add_argument("notebooks", nargs="*", default=["02_maml", "05_cxgrad"])
     parser.add_argument("--side", type=int, nargs="+", default=[1, 2, 4, 8])
     options = parser.parse_args()
-    print(f"{os.cpu_count()} cores\n\n| notebook | side by side | peak MB each | processor s each | minutes | failed |\n" + "|---" * 6 + "|")
+    print(f"{os.cpu_count()} cores\n")
+    print("| notebook | side by side | peak MB each | processor s each | minutes | failed |\n" + "|---" * 6 + "|")
     for name in options.notebooks:
         for number in options.side:
             side_by_side(NOTEBOOKS / f"{name}.ipynb", number)

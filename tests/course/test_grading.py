@@ -24,6 +24,7 @@ import pytest
 from assignments import ASSIGNMENTS, ROOT, maximum, solutions
 from hand_ins import CELLS, KINDS, small_source, write_hand_in
 
+from cxgrad_lite.course.canaries import broken, canary
 from cxgrad_lite.course.collect import collect
 from cxgrad_lite.course.handout import read, released, text
 from cxgrad_lite.course.restore import name_of, read_hand_in, restored
@@ -227,3 +228,52 @@ def test_an_answer_that_lost_its_name_comes_before_its_test() -> None:
     assert next(i for i, s in enumerate(sources) if s.startswith("def mean")) < next(
         i for i, s in enumerate(sources) if "HIDDEN" in s
     )
+
+
+# --- canaries
+
+TEST = "given = answer()\nassert torch.allclose(given, torch.ones(2)), 'wrong'"
+
+
+class Equal(float):
+    def __eq__(self, other: object) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    "names, reason",
+    [
+        ({}, ""),
+        ({"given": Equal(1.0)}, "given is of a class that was made for it"),
+        ({"given": [1.0, (Equal(1.0),)]}, "given is of a class that was made for it"),
+        ({"abs": lambda *a: 0}, "a built-in function has another meaning"),
+        ({"all": lambda *a: True}, "a built-in function has another meaning"),
+    ],
+)
+def test_a_canary_ends_as_it_must_and_notices_forgeries(names: dict[str, Any], reason: str) -> None:
+    import torch
+
+    assert reason in died(names | {"torch": torch} | ({} if "given" in names else {"given": torch.ones(2)}))
+
+
+def test_a_canary_notices_a_torch_that_calls_everything_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    for name in ("allclose", "equal"):
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, name, lambda *a, **k: True)
+            assert "torch says that 0 and 1 are equal" in died({"given": 1.0})
+
+
+def died(space: dict[str, Any]) -> str:
+    """Why the canary of `TEST` distrusts these names, "" if it does not."""
+    code, mark = canary(TEST)
+    with pytest.raises(Exception) as death:
+        exec(code, space | {"__name__": "__main__"})
+    return broken(
+        [{"output_type": "error", "ename": death.type.__name__, "evalue": str(death.value).split("\n")[0]}], mark
+    )
+
+
+def test_a_canary_that_survives_is_a_reason() -> None:
+    assert broken([], "mark") == "an assertion that must fail passed"
