@@ -33,12 +33,13 @@ NO_WALL = (
     "No bubblewrap, Docker or Podman here: code runs with limits but with your rights, so it can read and change your "
     "files and use the network. Install bubblewrap, or grade as a user who owns nothing else."
 )
+SUBREAPER = 36
 KILLED = "the grading process was ended from inside"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one hand-in may use; a cell's seconds are those of an answer or a test, not of the set-up cell."""
+    """What one hand-in may use; the set-up cell's seconds are its own."""
 
     cell_seconds: int = 10
     seconds: int = 200
@@ -58,8 +59,8 @@ class Walls:
     def __init__(self, limits: Limits) -> None:
         self.limits, self._alive, self._lock = limits, set[int](), threading.Lock()
         self.kind = next((kind for kind in ("bwrap", "docker", "podman") if _works(kind)), "")
-        if sys.platform == "linux":  # a process that detaches itself becomes a child of this one, not of init
-            ctypes.CDLL(None).prctl(36, 1)
+        if sys.platform == "linux":  # a detached process becomes a child of this one, not of init
+            ctypes.CDLL(None).prctl(SUBREAPER, 1)
 
     def run(self, cells: list[dict[str, str]]) -> list[list[dict[str, Any]]]:
         """Run code cells, dicts of ``kind`` ("setup", "own", "test") and ``source``; the outputs of each.
@@ -87,10 +88,9 @@ class Walls:
             }
             job["argv"] = [*_wall(self.kind, folder, name), *self._kernel(folder)]
             with self._lock:
-                process = subprocess.Popen(
-                    [sys.executable, str(HERE / "execute.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL, start_new_session=True, cwd=folder, text=True,
-                )  # fmt: skip
+                pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+                command = [sys.executable, str(HERE / "execute.py")]
+                process = subprocess.Popen(command, **pipes, start_new_session=True, cwd=folder, text=True)
                 self._alive.add(process.pid)
             try:
                 return self._watch(process, json.dumps(job), folder, end)
@@ -102,8 +102,7 @@ class Walls:
         process.stdin.write(job)
         process.stdin.close()
         threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
-        outputs: dict[int, Any] = {}
-        reason = ""
+        outputs, reason = dict[int, Any](), ""
         while True:
             try:
                 line = lines.get(timeout=0.0 if reason else 0.25)
