@@ -7,7 +7,7 @@ SET_UP = @sh .ci/setup_env.sh
 RUN = @.venv/bin/python
 NOX = build/nox/bin/nox
 
-.PHONY: help lab test lint test-browser test-slow notebooks course site package test-colab test-oldest test-newest clean
+.PHONY: help lab test lint test-browser test-slow test-class notebooks course site package test-colab test-oldest test-newest clean
 
 help:
 	@echo "make lab          open the notebooks in JupyterLab"
@@ -15,10 +15,11 @@ help:
 	@echo "make lint         lint, types and imports only"
 	@echo "make test-browser stored notebooks, solutions and live panels in JupyterLab (needs Chromium)"
 	@echo "make test-slow    the tests that take minutes each"
+	@echo "make test-class   sixty hand-ins, careless and hostile ones among them, are graded"
 	@echo "make test-colab   the wheel with the versions that Colab has (Python 3.13; 10 GB free the first time)"
 	@echo "make test-oldest, make test-newest   the oldest versions that are allowed (Python 3.10), the newest (3.14)"
 	@echo "make notebooks    run the notebooks and store their outputs (NAMES='02_maml 05_cxgrad' for some)"
-	@echo "make course       student versions of the assignments, and a zip of the course, in build/course"
+	@echo "make course       student versions of the assignments, and a zip of the course, in build/course (SEED=… for a term)"
 	@echo "make site         the course as a site, in build/site (needs Python 3.11)"
 	@echo "make package      source archive and wheel, in dist"
 	@echo "make clean        remove .venv, build, dist and the caches"
@@ -49,8 +50,11 @@ notebooks:
 	$(RUN) .ci/execute_notebooks.py $(NAMES)
 
 course:
+	@$(or $(PYTHON),python3) .ci/build_course.py $(if $(SEED),--seed "$(SEED)")
+
+test-class:
 	$(SET_UP) lab test course
-	$(RUN) .ci/build_course.py
+	@CXGRAD_CLASS=60 .venv/bin/python -m pytest -q tests/course/test_grading.py
 
 site:
 	$(SET_UP) lab site

@@ -36,6 +36,8 @@ EXTRAS = {  # which extra installs a package that a command needs
     "nbformat": "lab",
     "nbclient": "lab",
     "jupyter_client": "lab",
+    "nbgrader": "course",
+    "psutil": "course",
 }
 
 

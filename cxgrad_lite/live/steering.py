@@ -1,4 +1,4 @@
-"""A meta-training run that is steered: the training thread asks what to do next, any thread may give the orders."""
+"""A meta-training run that is steered, and its buttons and sliders: the training thread asks what to do next."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any, Literal
 
+import ipywidgets
 import torch
 
 from ..core.method import Batch
@@ -139,3 +140,34 @@ def probe(method: Any, support: Batch) -> tuple[dict[str, float], list[float]]:
     norms = {layer: fmean(by_layer[layer]) for layer in LAYERS if layer in adapted}
     norms = norms or {name: fmean(step.grad_norms[name] for step in trace) for name in names}
     return norms, [] if gamma is None else gamma.tolist()
+
+
+def make_buttons() -> list[ipywidgets.Button]:
+    """Start, pause, step and reset."""
+    looks = {
+        "start": ("play", "train until paused"),
+        "pause": ("pause", "pause after this meta-iteration"),
+        "step": ("step-forward", "make one meta-iteration"),
+        "reset": ("undo", "back to the first parameters and tasks"),
+    }
+    return [
+        ipywidgets.Button(description=name, icon=icon, tooltip=tooltip, layout={"width": "90px"})
+        for name, (icon, tooltip) in looks.items()
+    ]
+
+
+def make_sliders(method: Any) -> dict[str, ipywidgets.Widget]:
+    """A slider for ``inner_lr`` and one for ``inner_steps``, by name, where the method has them."""
+    sliders: dict[str, ipywidgets.Widget] = {}
+    rate, steps = getattr(method, "inner_lr", None), getattr(method, "inner_steps", None)
+    # A method that learns its rates only starts from inner_lr: a slider would do nothing.
+    if isinstance(rate, (int, float)) and rate > 0 and not hasattr(method, "rates"):
+        low, high = min(-3, math.floor(math.log10(rate))), max(0, math.ceil(math.log10(rate)))
+        sliders["inner_lr"] = ipywidgets.FloatLogSlider(
+            rate, min=low, max=high, step=0.05, description="inner rate", readout_format=".3g"
+        )
+    if isinstance(steps, int):
+        sliders["inner_steps"] = ipywidgets.IntSlider(
+            steps, min=1 if steps else 0, max=max(10, steps), description="inner steps"
+        )
+    return sliders

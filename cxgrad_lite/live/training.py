@@ -16,9 +16,8 @@ from ..plots.style import LAYER_COLOURS, RIGHT, colour
 from ..probes import LAYERS
 from ..training.loop import History, TrainConfig
 from .charts import Backend
-from .controls import make_buttons, make_sliders
 from .panel import Bars, Chart, Line, Pane, Panel, Points
-from .steering import Share, State, Steering, probe, traceable
+from .steering import Share, State, Steering, make_buttons, make_sliders, probe, traceable
 
 POINTS = 300  # of a curve, at most: more cannot be told apart and are slow to send
 WINDOW = 10  # meta-iterations that a running mean is over

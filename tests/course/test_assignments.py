@@ -1,22 +1,28 @@
-"""The assignments: what students get, what right and wrong answers get, and that nbgrader agrees."""
+"""The assignments: what students get, what right and wrong answers get."""
 
 from __future__ import annotations
 
-import csv
-import os
 import re
-import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from assignments import ASSIGNMENTS, NAMES, ROOT, SOURCES, build_course, grade_id, hand_in, maximum, notebook, solutions
+from assignments import (
+    ASSIGNMENTS,
+    NAMES,
+    SOURCES,
+    SourceCell,
+    build_course,
+    grade_id,
+    maximum,
+    notebook,
+    solutions,
+    source_cells,
+)
 from wrong_answers import WRONG
 
-from cxgrad_lite.course.grade_cells import read_cells
+from cxgrad_lite.course import address
 
 SOLUTION = re.compile(r"[^\n]*BEGIN SOLUTION.*?END SOLUTION", re.DOTALL)
 HIDDEN = re.compile(r"[^\n]*BEGIN HIDDEN TESTS.*?END HIDDEN TESTS", re.DOTALL)
@@ -94,13 +100,18 @@ def test_the_zip_is_whole_and_holds_no_secret(course: Path) -> None:
 MUTANTS = [(name, cell, *change) for name in NAMES for cell in solutions(name) for change in WRONG.get(cell, [])]
 
 
-def failing(name: str, answers: dict[str, str], tests: list[str], hidden: bool = True) -> list[str]:
+def failing(name: str, answers: dict[str, str], tests: list[str]) -> list[str]:
+    """Which of these tests fail for a published assignment with these answers."""
+    return failing_of(SOURCES[name], answers, tests)
+
+
+def failing_of(cells: list[SourceCell], answers: dict[str, str], tests: list[str]) -> list[str]:
     """Which of these tests fail, run here and now: with named cells only, so no test may depend on another cell."""
     space: dict[str, Any] = {"__name__": "__main__"}
     failed = []
-    for cell in SOURCES[name]:
+    for cell in cells:
         if cell.kind == "code" and cell.name and (cell.name in tests or not cell.is_test):
-            code = answers.get(cell.name, cell.source if hidden else cell.released).replace("%pip", "pass  #")
+            code = answers.get(cell.name, cell.source).replace("%pip", "pass  #")
             try:
                 exec(compile(code, cell.name, "exec"), space)
             except Exception:  # a wrong answer may fail in any way
@@ -124,28 +135,42 @@ def test_wrong_answers_fail(name: str, cell: str, right: str, wrong: str, tests:
     assert failing(name, {cell: answer.replace(right, wrong)}, tests) == tests
 
 
-def test_nbgrader_agrees(course: Path, tmp_path: Path) -> None:
-    """The same notebooks through nbgrader itself: its release version, its points, a deleted test put back."""
-    name, home = "a1_episodes", tmp_path / "home"
-    shutil.copytree(ASSIGNMENTS / "source" / name, tmp_path / "course" / "source" / name)
-    shutil.copy(ASSIGNMENTS / "nbgrader_config.py", tmp_path / "course")
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # nbgrader calls alembic by name
-    env = os.environ | {"HOME": str(home), "IPYTHONDIR": str(home), "PATH": path, "PYTHONPATH": str(ROOT)}
+# --- a term of one's own
 
-    def nbgrader(*arguments: str) -> None:
-        call = [sys.executable, "-m", "nbgrader", *arguments]
-        done = subprocess.run(call, cwd=tmp_path / "course", env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
 
-    nbgrader("generate_assignment", name)
-    made = read_cells(tmp_path / "course" / "release" / name / f"{name}.ipynb")
-    assert made == read_cells(course / "assignments" / f"{name}.ipynb")
+@pytest.fixture(scope="module")
+def term(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A private term: ``source`` holds its solutions, ``assignments`` what students get."""
+    folder = tmp_path_factory.mktemp("term")
+    build_course(folder, "--seed", "a text for this test", "--instructor", str(folder))
+    return folder
 
-    wrong = solutions(name) | {"prototypes": "def prototypes(embeddings, labels):\n    return embeddings"}
-    for student, answers, without in (("perfect", solutions(name), ()), ("wrong", wrong, ("interval_test",))):
-        hand_in(course, tmp_path / "course" / "submitted" / student / name, name, answers, without)
-    nbgrader("autograde", name)
-    nbgrader("export", "--to", str(tmp_path / "grades.csv"))
-    with (tmp_path / "grades.csv").open() as file:
-        scores = {row["student_id"]: float(row["raw_score"]) for row in csv.DictReader(file)}
-    assert scores == {"perfect": 19.0, "wrong": 12.0}
+
+@each_assignment
+def test_a_terms_solutions_pass_and_published_answers_do_not(term: Path, name: str) -> None:
+    cells = source_cells(term / "source" / name / f"{name}.ipynb")
+    tests = [cell.name for cell in cells if cell.is_test]
+    assert failing_of(cells, {}, tests) == []
+    published = {cell: answer for cell, answer in solutions(name).items() if answer.startswith("def ")}
+    assert failing_of(cells, published, tests) == tests
+
+
+def test_a_terms_release_holds_no_secret(term: Path) -> None:
+    for name in NAMES:
+        text = (term / "assignments" / f"{name}.ipynb").read_text(encoding="utf-8")
+        assert "SOLUTION" not in text and "HIDDEN" not in text
+        assert text != (ASSIGNMENTS / "source" / name / f"{name}.ipynb").read_text(encoding="utf-8")
+
+
+def test_terms_differ_and_a_term_can_be_built_again(term: Path, tmp_path: Path) -> None:
+    source = Path("source", "a1_episodes", "a1_episodes.ipynb")
+    for seed, same in (("a text for this test", True), ("another", False)):
+        build_course(tmp_path / seed, "--seed", seed, "--instructor", str(tmp_path / seed))
+        assert ((tmp_path / seed / source).read_text() == (term / source).read_text()) is same
+
+
+def test_the_line_that_installs_the_course_names_this_package() -> None:
+    text = (ASSIGNMENTS / "STUDENTS.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r'pip install "(.*?)"', text)
+    requirement = pytest.importorskip("packaging.requirements").Requirement(line)
+    assert (requirement.name, requirement.extras, requirement.url) == ("cxgrad-lite", {"lab"}, address.package())

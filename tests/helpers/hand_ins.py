@@ -1,0 +1,238 @@
+"""Hand-ins of a class: careful, careless and malicious ones, each with what it must get."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assignments import grade_id
+
+# A whole assignment that needs no torch, for tests that must be quick. The last question is the one that is attacked.
+CELLS = [
+    ("setup", "import math"),
+    ("double", "def double(x):\n    ### BEGIN SOLUTION\n    return 2 * x\n    ### END SOLUTION"),
+    ("double_test", "assert double(1) == 2\n### BEGIN HIDDEN TESTS\nassert double(21) == 42\n### END HIDDEN TESTS"),
+    ("mean", "def mean(values):\n    ### BEGIN SOLUTION\n    return sum(values) / len(values)\n    ### END SOLUTION"),
+    (
+        "mean_test",
+        "given = mean([1.0, 3.0])\nassert abs(given - 2.0) < 1e-9, 'wrong mean'\n### BEGIN HIDDEN TESTS\n"
+        "secret = mean([2.0, 6.0, 7.0])\nassert abs(secret - 5.0) < 1e-9, 'wrong mean of three'\n### END HIDDEN TESTS",
+    ),
+]
+POINTS = {"double_test": 2, "mean_test": 3}
+
+
+def small_source() -> dict[str, Any]:
+    """A source notebook in nbgrader's format: five points by tests, four by a person."""
+    cells = []
+    for name, source in CELLS:
+        facts = {"grade_id": name, "schema_version": 3, "task": False, "grade": name in POINTS}
+        facts |= {"solution": "SOLUTION" in source, "locked": "SOLUTION" not in source}
+        facts |= {"points": POINTS[name]} if name in POINTS else {}
+        cells.append(
+            {"cell_type": "code", "id": name.replace("_", "-"), "metadata": {"nbgrader": facts}, "source": source}
+        )
+        cells[-1] |= {"outputs": [], "execution_count": None}
+    facts = {"grade_id": "essay", "schema_version": 3, "task": False, "grade": True, "solution": True, "locked": False}
+    essay = {
+        "cell_type": "markdown",
+        "id": "essay",
+        "metadata": {"nbgrader": facts | {"points": 4}},
+        "source": "because",
+    }
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    return {"cells": [*cells, essay], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to hand in.
+
+    Attributes:
+        before: code in front of the attacked answer; ``inside``: in its function, before it answers.
+        wrong: whether the answer itself is wrong.
+        lost: whether the attacked question's points must be lost; "all" for every point.
+        reason: pattern of a line that the list must have, "" if it must have none, `MAYBE` if either is right.
+        change: what is done to the notebook, or to the file in its student's folder.
+    """
+
+    before: str = ""
+    inside: str = "pass"
+    wrong: bool = False
+    lost: bool | str = False
+    reason: str = ""
+    change: Callable[[dict[str, Any]], dict[str, Any]] = lambda notebook: notebook
+    file: Callable[[Path], None] = lambda path: None
+
+
+DETACHED = """
+import subprocess, sys, time
+code = '''
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    open({mark!r}, "w").write(str(os.getpid()))
+    time.sleep(600)
+'''
+subprocess.Popen([sys.executable, "-c", code])
+time.sleep(2)
+"""
+TAMPER = """
+import glob, os
+for line in [open(f"/proc/{os.getppid()}/cmdline").read()] if os.path.exists("/proc") else []:
+    roots = [part for part in line.split("\\0") if os.path.isdir(os.path.dirname(part))]
+    for root in [*roots, os.getcwd(), os.path.join(os.getcwd(), "..")]:
+        top = root if os.path.isdir(root) else os.path.dirname(root)
+        for path in glob.glob(os.path.join(top, "*.ipynb")) + glob.glob(os.path.join(top, "*", "*.ipynb")):
+            open(path, "w").write("{}")
+"""
+SOLUTIONS = """
+import glob, os, sys
+places = [os.path.join(root or ".", "notebooks/assignments/source/*/*.ipynb") for root in [*sys.path, os.getcwd()]]
+if not [path for place in places for path in glob.glob(place)]:
+    raise SystemError("no solutions")
+"""
+DROP_ASSERT = """
+import ast
+class Drop(ast.NodeTransformer):
+    def visit_Assert(self, node):
+        return ast.copy_location(ast.Pass(), node)
+get_ipython().ast_transformers.append(Drop())
+"""
+DROP_LINES = "get_ipython().input_transformers_cleanup.append(lambda lines: [l for l in lines if 'assert' not in l])"
+EQUAL = """
+class Any(float):
+    def __eq__(self, other): return True
+    def __sub__(self, other): return 0.0
+    def __rsub__(self, other): return 0.0
+    def __lt__(self, other): return True
+"""
+MAYBE = "|"  # the limit that is met first depends on the machine
+STUBBORN = "import time\n    while True:\n        try: time.sleep(99)\n        except KeyboardInterrupt: pass"
+
+
+def _without(*names: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda notebook: notebook | {"cells": [cell for cell in notebook["cells"] if grade_id(cell) not in names]}
+
+
+def _twice(notebook: dict[str, Any]) -> dict[str, Any]:
+    return notebook | {"cells": [*notebook["cells"], notebook["cells"][0]]}
+
+
+def _tests_changed(notebook: dict[str, Any]) -> dict[str, Any]:
+    tests = [cell | {"source": "pass"} if grade_id(cell).endswith("_test") else cell for cell in notebook["cells"]]
+    return notebook | {"cells": tests}
+
+
+def _nameless(notebook: dict[str, Any]) -> dict[str, Any]:
+    return notebook | {"cells": [cell | {"metadata": {}} for cell in notebook["cells"]]}
+
+
+def _elsewhere(path: Path) -> None:
+    """In place of the hand-in, a link to another student's."""
+    path.unlink()
+    path.symlink_to(path.parent.parent / "correct" / path.name)
+
+
+def _zipped(path: Path, name: str) -> None:
+    with zipfile.ZipFile(path.with_suffix(".zip"), "w") as archive:
+        archive.writestr(name, path.read_text())
+    path.unlink()
+
+
+def _nested(path: Path) -> None:
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr(f"work/{path.name}", path.read_text())
+    with zipfile.ZipFile(path.with_suffix(".zip"), "w") as archive:
+        archive.writestr("mine.zip", inner.getvalue())
+    path.unlink()
+
+
+def _older_twin(path: Path) -> None:
+    twin = path.with_name(f"{path.stem} (1).ipynb")
+    twin.write_text("{}")
+    os.utime(twin, (1e9, 1e9))
+
+
+KINDS: dict[str, Kind] = {
+    "correct": Kind(),
+    "wrong": Kind(wrong=True, lost=True),
+    "syntax": Kind("def :", lost=True),
+    "recursion": Kind(inside="return mean_(values) if (mean_ := globals()[NAME]) else 0", lost=True, reason="globals"),
+    "exits": Kind(inside="exit()", lost=True),
+    "endless": Kind(inside="while True: pass", lost=True, reason="out of time"),
+    "stubborn": Kind(inside=STUBBORN, lost=True, reason="ignored the interrupt"),
+    "dies": Kind(inside="import os; os._exit(0)", lost=True, reason="the kernel died"),
+    "prints": Kind(inside="while True: print('x' * 10000)", lost=True, reason="mean_test: |interval_test: "),
+    "memory": Kind(inside="pile = [bytearray(10**8) for _ in range(1000)]", lost=True, reason=MAYBE),
+    "processes": Kind(
+        inside="import subprocess, time; x = [subprocess.Popen(['sleep', '99']) for _ in range(60)]; time.sleep(60)",
+        lost=True, reason="processes",
+    ),
+    "disk": Kind(inside="open('big', 'wb').write(bytes(10**9))", lost=True, reason=MAYBE),
+    "disk_files": Kind(
+        inside="import time\n    for i in range(9): open(f'f{i}', 'wb').write(bytes(10**8))\n    time.sleep(60)",
+        lost=True, reason="MB of files",
+    ),
+    "kills_parent": Kind(inside="import os; os.kill(os.getppid(), 9)", lost=True, reason="ended from inside"),
+    "kills_group": Kind(inside="import os, signal; os.killpg(0, 9)", lost=True, reason="signal"),
+    "detached": Kind(DETACHED, reason="subprocess"),
+    "tampers": Kind(TAMPER, reason="/proc"),
+    "solutions": Kind(SOLUTIONS, lost=True, reason="assignments/source"),
+    "drops_assert": Kind(DROP_ASSERT, wrong=True, lost=True, reason="an assertion that must fail passed"),
+    "drops_lines": Kind(DROP_LINES, wrong=True, lost=True, reason="an assertion that must fail passed"),
+    "equal_to_all": Kind(EQUAL, inside="return Any(1.0)", lost=True, reason="of a class that was made for it"),
+    "other_abs": Kind("abs = lambda *a: 0.0", wrong=True, lost=True, reason="another meaning"),
+    "reads_tests": Kind(inside="1 / ('secret' not in In[-1] and 'HIDDEN' not in In[-1])", reason=r"In\\["),
+    "deleted_test": Kind(wrong=True, lost=True, reason="was deleted and is put back", change=_without("ATTACKED_test")),
+    "deleted_answer": Kind(lost=True, reason="was deleted", change=_without("ATTACKED")),
+    "changed_tests": Kind(wrong=True, lost=True, reason="was changed; the original is used", change=_tests_changed),
+    "copied": Kind(reason="is there 2 times", change=_twice),
+    "nameless": Kind(change=_nameless),
+    "corrupt": Kind(lost="all", reason="no notebook that can be read", file=lambda path: path.write_text("<html>")),
+    "utf16": Kind(lost="all", reason="no notebook", file=lambda path: path.write_text(path.read_text(), "utf-16")),
+    "huge": Kind(lost="all", reason="MB; the most is", file=lambda path: path.write_bytes(bytes(11_000_000))),
+    "symlink": Kind(lost="all", reason="symbolic link", file=_elsewhere),
+    "outside": Kind(lost="all", reason="leads outside", file=lambda path: _zipped(path, f"../{path.name}")),
+    "zipped": Kind(file=lambda path: _zipped(path, path.name)),
+    "nested": Kind(file=_nested),
+    "browser": Kind(file=lambda path: path.rename(path.with_name(f"{path.stem} (1).ipynb")) and None),
+    "renamed": Kind(file=lambda path: path.rename(path.with_name("homework.ipynb")) and None),
+    "twice": Kind(reason="is the newest and counts", file=_older_twin),
+    "=cmd()": Kind(),
+    "Zoë Łuk": Kind(),
+}  # fmt: skip
+
+
+def write_hand_in(
+    kind: str, room: Path, release: dict[str, Any], assignment: str, answers: dict[str, str], mark: Path
+) -> None:
+    """A hand-in of this kind, in a folder named like it.
+
+    Args:
+        answers: answer cell → right answer; the last one is attacked, and its test cell ends in ``_test``.
+        mark: file in which a detached process leaves its number.
+    """
+    spec, attacked = KINDS[kind.partition("+")[0]], list(answers)[-1]
+    test = next(reversed([grade_id(c) for c in release["cells"] if grade_id(c).endswith("_test")]))
+    name = answers[attacked].partition("def ")[2].partition("(")[0]
+    wrong = f"def {name}(*args):\n    return 1e9\n" if spec.wrong else answers[attacked]
+    inside = f"_right = {name}\n\n\ndef {name}(*args):\n    {spec.inside}\n    return _right(*args)\n"
+    body = [spec.before.replace("{mark!r}", repr(str(mark))), wrong, *([inside] if spec.inside != "pass" else [])]
+    mine = answers | {attacked: "\n".join(body).replace("NAME)", f"{name!r})").replace("[NAME]", f"[{name!r}]")}
+    cells = [cell | {"source": mine.get(grade_id(cell), cell["source"])} for cell in release["cells"]]
+    text = json.dumps(spec.change(release | {"cells": cells}))
+    if spec.change.__qualname__.startswith("_without"):
+        gone = test if "deleted_test" in kind else attacked
+        text = json.dumps(_without(gone)(release | {"cells": cells}))
+    path = room / kind / f"{assignment}.ipynb"
+    path.parent.mkdir(parents=True)
+    path.write_text(text, encoding="utf-8")
+    spec.file(path)
