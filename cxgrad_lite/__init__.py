@@ -5,9 +5,9 @@ from .core.cxgrad import CxGrad
 from .core.learned_rates import MAMLPlusPlus, MetaSGD
 from .core.maml import ANIL, BOIL, MAML
 from .core.method import Method, StepTrace
-from .core.methods import METHODS
 from .core.metric import MatchingNet, NearestPixels, ProtoNet, RelationNet
 from .core.nets import Conv4
+from .core.registry import METHODS
 from .training.checkpoints import load_checkpoint, save_checkpoint
 from .training.evaluation import Evaluation, evaluate
 from .training.loop import History, TrainConfig, meta_train

@@ -18,7 +18,7 @@ from torch import distributed
 from data_utils import TaskSampler
 
 from ..core.method import Method
-from ..core.methods import METHODS
+from ..core.registry import METHODS
 from ..recipes.making import run_folder
 from ..recipes.provenance import provenance
 from ..recipes.published import PUBLISHED, find_recipe, shipped_names

@@ -13,8 +13,8 @@ import torch
 
 from ..core.maml import MAML
 from ..core.method import Batch, Method
-from ..core.methods import METHODS
 from ..core.outer import Tasks, meta_gradient
+from ..core.registry import METHODS
 from ..plots.style import Picture, axes, colour
 from ..recipes.course import best_zoo_recipe
 from ..recipes.recipe import Recipe, pretrained

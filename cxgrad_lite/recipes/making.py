@@ -21,8 +21,8 @@ from ..probes import LAYERS, cka_before_after, layer_norms, traces
 from ..training.checkpoints import load_checkpoint, read_header, save_checkpoint
 from ..training.engines import Engine, device_of
 from ..training.evaluation import Evaluation, evaluate
-from ..training.folder import RunFolder
 from ..training.loop import History, TrainConfig, meta_train
+from ..training.run_folder import RunFolder
 from .provenance import provenance
 from .recipe import Recipe, check_same
 from .results import read_result, summary, write_json

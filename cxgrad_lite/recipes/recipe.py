@@ -16,8 +16,8 @@ from data_utils.transforms import preset
 
 from ..core.maml import MAML
 from ..core.method import Method
-from ..core.methods import METHODS
 from ..core.nets import Activation, Norm
+from ..core.registry import METHODS
 from ..training.checkpoints import build, load_checkpoint, read_header
 from ..training.loop import History, TrainConfig, meta_train
 from .images import load_images

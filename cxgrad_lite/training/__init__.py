@@ -4,8 +4,8 @@ from ..core.outer import meta_gradient
 from .checkpoints import load_checkpoint, save_checkpoint
 from .engines import arithmetic, device_of
 from .evaluation import Evaluation, evaluate
-from .folder import RunFolder
 from .loop import meta_steps, meta_train
+from .run_folder import RunFolder
 from .state import History, Run, TrainConfig
 
 __all__ = [

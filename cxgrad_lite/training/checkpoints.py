@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..core.method import Method
-from ..core.methods import METHODS
 from ..core.nets import Conv4
+from ..core.registry import METHODS
 
 FORMAT = 1
 

@@ -15,11 +15,11 @@ from ..core.method import Method
 from ..core.outer import Tasks, check_tasks, clip, meta_gradient
 from .engines import arithmetic, device_of
 from .evaluation import evaluate
-from .folder import RunFolder
 from .fused import fused_blocks
 from .graph import Captured
 from .overflow import all_finite, check_gradient, check_losses
 from .parallel import any_process, average_gradients, check_split, rank, share, total
+from .run_folder import RunFolder
 from .state import History, Run, TrainConfig
 
 __all__ = ["History", "Run", "TrainConfig", "meta_steps", "meta_train"]
