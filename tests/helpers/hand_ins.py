@@ -59,6 +59,7 @@ class Kind:
         wrong: whether the answer itself is wrong.
         lost: whether the attacked question's points must be lost; "all" for every point.
         reason: pattern of a line that the list must have, "" if it must have none, `MAYBE` if either is right.
+        contained: whether nothing is lost, and nothing said, where there is a wall.
         change: what is done to the notebook, or to the file in its student's folder.
     """
 
@@ -67,6 +68,7 @@ class Kind:
     wrong: bool = False
     lost: bool | str = False
     reason: str = ""
+    contained: bool = False
     change: Callable[[dict[str, Any]], dict[str, Any]] = lambda notebook: notebook
     file: Callable[[Path], None] = lambda path: None
 
@@ -181,7 +183,9 @@ KINDS: dict[str, Kind] = {
         inside="import time\n    for i in range(9): open(f'f{i}', 'wb').write(bytes(10**8))\n    time.sleep(60)",
         lost=True, reason="MB of files",
     ),
-    "kills_parent": Kind(inside="import os; os.kill(os.getppid(), 9)", lost=True, reason="ended from inside"),
+    "kills_parent": Kind(
+        inside="import os; os.kill(os.getppid(), 9)", lost=True, reason="ended from inside", contained=True,
+    ),
     "kills_group": Kind(inside="import os, signal; os.killpg(0, 9)", lost=True, reason="signal"),
     "detached": Kind(DETACHED, reason="subprocess"),
     "tampers": Kind(TAMPER, reason="/proc"),
@@ -190,7 +194,7 @@ KINDS: dict[str, Kind] = {
     "drops_lines": Kind(DROP_LINES, wrong=True, lost=True, reason="an assertion that must fail passed"),
     "equal_to_all": Kind(EQUAL, inside="return Any(1.0)", lost=True, reason="of a class that was made for it"),
     "other_abs": Kind("abs = lambda *a: 0.0", wrong=True, lost=True, reason="another meaning"),
-    "reads_tests": Kind(inside="1 / ('secret' not in In[-1] and 'HIDDEN' not in In[-1])", reason=r"In\\["),
+    "reads_tests": Kind(inside="1 / ('HID' + 'DEN' not in In[-1])", reason=r"In\["),
     "deleted_test": Kind(wrong=True, lost=True, reason="was deleted and is put back", change=_without("ATTACKED_test")),
     "deleted_answer": Kind(lost=True, reason="was deleted", change=_without("ATTACKED")),
     "changed_tests": Kind(wrong=True, lost=True, reason="was changed; the original is used", change=_tests_changed),
