@@ -16,16 +16,9 @@ from cxgrad_lite.commands.train import changed, find_recipe
 from cxgrad_lite.course.zoo import lines_of_code
 from data_utils import load
 
-# Documented, but not in the code yet. A line whose part has arrived fails its test: delete the line.
-PENDING = {
-    "make site": "the course as web pages",
-    "make test-class": "sixty hand-ins as a target",
-    "instructors.md": "the guide for instructors",
-}
-
 ROOT = Path(__file__).parents[2]
 PAGES = {"README.md": ROOT / "README.md"} | {f"docs/{path.name}": path for path in (ROOT / "docs").glob("*.md")}
-TEXTS = {name: path.read_text(encoding="utf-8") for name, path in PAGES.items() if name != "docs/instructors.md"}
+TEXTS = {name: path.read_text(encoding="utf-8") for name, path in PAGES.items()}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 FEWER = [(r"iterations=\d+", "iterations=2"), (r"episodes=\d+", "episodes=2"), (r"episodes\(100\)", "episodes(2)")]
 TOOLS = {"python", "torchrun", "make", "pytest", "pip", ".venv/bin/pip", "conda"}
@@ -62,16 +55,6 @@ def words_of(command: str) -> list[str]:
     return list(itertools.dropwhile(lambda word: re.fullmatch(r"[A-Z_]+=\S+", word), words))
 
 
-def or_pending(cases: list[str], texts: dict[str, str] | None = None) -> list[object]:
-    """Parameters of a test; those that cannot pass yet must not."""
-    marked = []
-    for case in cases:
-        reasons = [reason for part, reason in PENDING.items() if part in (texts or {}).get(case, case)]
-        marks = [pytest.mark.xfail(strict=True, reason=reasons[0])] if reasons else []
-        marked.append(pytest.param(case, marks=marks, id=case[:90]))
-    return marked
-
-
 def make_my_images(folder: Path) -> None:
     """What `own-images.md` asks for: 32 folders with 20 images each."""
     glyphs = load("glyphs", "train")
@@ -85,7 +68,7 @@ def make_my_images(folder: Path) -> None:
 # --- programs and commands
 
 
-@pytest.mark.parametrize("place", or_pending([place for place in PROGRAMS if place != FIRST], PROGRAMS))
+@pytest.mark.parametrize("place", [place for place in PROGRAMS if place != FIRST])
 def test_programs_run(place: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     program, known = PROGRAMS[place], set(METHODS)
@@ -109,7 +92,7 @@ def test_the_first_program_prints_what_the_readme_says(capsys: pytest.CaptureFix
     )
 
 
-@pytest.mark.parametrize("command", or_pending(commands()))
+@pytest.mark.parametrize("command", commands(), ids=lambda command: command[:90])
 def test_commands_are_understood(command: str) -> None:
     tool, *rest = words = command.split()
     if "cxgrad_lite" in words and words[words.index("cxgrad_lite") - 1] == "-m":
@@ -137,8 +120,7 @@ def test_commands_are_understood(command: str) -> None:
 def test_links_lead_to_files() -> None:
     links = {(name, link) for name, text in TEXTS.items() for link in re.findall(r"\]\((?!https?://)([^)#]+)", text)}
     assert len(links) > 50
-    missing = {link for name, link in links if not (PAGES[name].parent / link).exists()}
-    assert {Path(link).name for link in missing} == {name for name in PENDING if name.endswith(".md")}
+    assert [link for name, link in links if not (PAGES[name].parent / link).exists()] == []
 
 
 def test_links_lead_to_headings() -> None:
@@ -150,7 +132,7 @@ def test_links_lead_to_headings() -> None:
 
 
 def test_every_page_is_listed() -> None:
-    assert [name for name in PAGES if name not in TEXTS or Path(name).name not in TEXTS["docs/README.md"]] == []
+    assert [name for name in PAGES if Path(name).name not in TEXTS["docs/README.md"]] == []
 
 
 # --- numbers
@@ -175,7 +157,6 @@ def test_the_zoo_is_that_of_the_results(name: str) -> None:
             assert [cells[1], cells[3], cells[4]] == [*rates, results[method][2]]
 
 
-@pytest.mark.parametrize("column", or_pending(["lines of code"]))
-def test_the_lines_of_each_method(column: str) -> None:
+def test_the_lines_of_each_method() -> None:
     counted = {name: int(cells[-1]) for name, cells in rows("results/zoo.md").items()}
     assert counted == {name: lines_of_code(method) for name, method in METHODS.items()}
