@@ -59,19 +59,19 @@ def _add(
 
 
 def _list(options: argparse.Namespace) -> None:
-    found = manifests()
+    splits = manifests()
     for name in LOADERS:
         facts = DATASETS.get(name)
         print(
             f"{name}: {_facts(facts) if facts else 'your own images, python -m cxgrad_lite data get folder --from …'}"
         )
-        for folder, manifest in found.items():
+        for folder, manifest in splits.items():
             if manifest.get("dataset") == name:
                 print(f"  converted: {_line(folder, manifest)}")
         path = remembered_path(name)
         if path is not None:
             print(f"  your copy: {path}")
-    for folder in [folder for folder, manifest in found.items() if not manifest]:
+    for folder in [folder for folder, manifest in splits.items() if not manifest]:
         print(f"damaged: {folder}")
     print(f"\ncache folder: {cache_dir()}")
     for file in sorted(file for file in cache_dir().glob("*") if file.is_file() and file.suffix != ".lock"):
@@ -133,12 +133,12 @@ def _check(options: argparse.Namespace) -> None:
         load("glyphs", "train")  # checks the shipped file
         print("glyphs: sound")
         return
-    found = [folder for folder in manifests() if folder.name.startswith(f"{options.name}-")]
-    if not found:
+    splits = [folder for folder in manifests() if folder.name.startswith(f"{options.name}-")]
+    if not splits:
         raise CommandFailed(
             f"nothing of {options.name} is converted; python -m cxgrad_lite data get {options.name} does it"
         )
-    faults = {folder: fault(folder) for folder in found}
+    faults = {folder: fault(folder) for folder in splits}
     for folder, wrong in faults.items():
         print(f"{folder.name}: {wrong or 'sound'}")
     damaged = [str(folder) for folder, wrong in faults.items() if wrong]
@@ -155,12 +155,12 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _newest(name: str, split: str) -> ImageClasses:
-    found = [
+    splits = [
         folder for folder, facts in manifests().items() if (facts.get("dataset"), facts.get("split")) == (name, split)
     ]
-    if not found:
+    if not splits:
         raise CommandFailed(f"{name} {split} is not converted; python -m cxgrad_lite data get {name} does it")
-    return open_split(max(found, key=lambda folder: folder.stat().st_mtime), {})
+    return open_split(max(splits, key=lambda folder: folder.stat().st_mtime), {})
 
 
 def _write_sheet(data: ImageClasses, out: Path, title: str) -> None:

@@ -31,12 +31,12 @@ def course(notebooks: Path) -> dict[str, str]:
     Raises:
         ValueError: if an assignment would be handed out with a solution or a hidden test.
     """
-    found = {}
+    files = {}
     for path in sorted([*notebooks.glob("*.ipynb"), *notebooks.glob("solutions/*.ipynb")]):
-        found[path.relative_to(notebooks).as_posix()] = text(without_outputs(read(path)))
+        files[path.relative_to(notebooks).as_posix()] = text(without_outputs(read(path)))
     for path in sorted(notebooks.glob("assignments/source/*/*.ipynb")):
-        found[f"assignments/{path.name}"] = text(released(read(path)))
-    return found
+        files[f"assignments/{path.name}"] = text(released(read(path)))
+    return files
 
 
 def for_class(files: dict[str, str]) -> dict[str, str]:
@@ -95,8 +95,8 @@ def _released(cell: Cell) -> Cell:
     frozen = {"deletable": False, "editable": False} if locked else {"deletable": False}
     marks = [str(bool(mark)) for mark in (grade, solution, locked)] + [facts["grade_id"]]
     marks += [str(float(facts["points"]))] if grade else []
-    told = "".join(["\n".join(lines), cell["cell_type"], *marks])
-    checksum = hashlib.md5(told.encode("utf-8"), usedforsecurity=False).hexdigest()  # nbgrader's, to detect edits
+    parts = "".join(["\n".join(lines), cell["cell_type"], *marks])
+    checksum = hashlib.md5(parts.encode("utf-8"), usedforsecurity=False).hexdigest()  # nbgrader's, to detect edits
     facts = facts | {"cell_type": cell["cell_type"], "checksum": checksum}
     return cell | {"source": _source(lines), "metadata": cell["metadata"] | frozen | {"nbgrader": facts}}
 

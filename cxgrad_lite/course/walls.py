@@ -168,8 +168,8 @@ def _works(kind: str) -> bool:
 def _wall(kind: str, folder: Path, name: str) -> list[str]:
     """The command in front of the kernel's."""
     if kind == "bwrap":
-        seen = [word for path in (*READABLE, sys.base_prefix, sys.prefix) for word in ("--ro-bind-try", path, path)]
-        own = ["--tmpfs", "/tmp", *seen, "--proc", "/proc", "--dev", "/dev", "--bind", str(folder), str(folder)]
+        visible = [word for path in (*READABLE, sys.base_prefix, sys.prefix) for word in ("--ro-bind-try", path, path)]
+        own = ["--tmpfs", "/tmp", *visible, "--proc", "/proc", "--dev", "/dev", "--bind", str(folder), str(folder)]
         return [
             str(shutil.which(kind)),
             "--unshare-all",

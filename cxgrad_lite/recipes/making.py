@@ -138,9 +138,9 @@ class Probes:
         """By layer, means over inner steps and tasks: "norms" of the gradient, and "relative", the move of a step over
         the norm of the weight. For CxGrad also "gamma", each block's γ in the last inner step: its mean over tasks, and
         "gamma_std", its standard deviation over them."""
-        found = list(traces(method, self.tasks, PROBED_TASKS))
+        paths = list(traces(method, self.tasks, PROBED_TASKS))
         grads, updates, weights = (
-            {layer: torch.tensor([layer_norms(trace, kind)[layer] for trace in found]) for layer in LAYERS}
+            {layer: torch.tensor([layer_norms(trace, kind)[layer] for trace in paths]) for layer in LAYERS}
             for kind in ("grad", "update", "weight")
         )  # each (tasks, steps)
         relative = {layer: (updates[layer] / weights[layer]).nan_to_num().mean().item() for layer in LAYERS}
@@ -148,7 +148,7 @@ class Probes:
             "norms": {layer: round(grads[layer].mean().item(), 5) for layer in LAYERS},
             "relative": {layer: round(moved, 7) for layer, moved in relative.items()},
         }
-        gammas = [trace[-1].scaling for trace in found if trace[-1].scaling is not None]
+        gammas = [trace[-1].scaling for trace in paths if trace[-1].scaling is not None]
         if gammas:
             stacked = torch.stack(gammas)  # (tasks, blocks)
             look["gamma"] = [float(f"{g:.6g}") for g in stacked.mean(0)]
