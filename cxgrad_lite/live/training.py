@@ -130,9 +130,11 @@ class TrainingPanel(Panel):
 
     def _advance(self) -> None:
         """One meta-iteration or reset in the panel's thread, which holds the panel only meanwhile."""
-        self._show(self._steering.advance())
+        self._show(state := self._steering.advance())
         if self._steering.ordered:
             self.background(self._advance)
+        elif state == "training":  # paused while that was drawn
+            self._show("paused")
 
     def train(self, seconds: float | None = None) -> None:
         """What a reader does with the buttons: start, pause after that many seconds, and wait for it."""

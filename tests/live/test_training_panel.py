@@ -105,6 +105,20 @@ def test_it_shows_the_state_of_the_method(backend: Backend, tasks: TaskSampler) 
     panel.close()
 
 
+def test_a_pause_while_the_panel_is_drawing_is_shown(tasks: TaskSampler, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel, draw = watch_training(make("MAML", inner_steps=1), tasks, LONG), TrainingPanel._draw
+
+    def pause_meanwhile(self: TrainingPanel, state: str) -> None:
+        self.pause()
+        draw(self, state)
+
+    monkeypatch.setattr(TrainingPanel, "_draw", pause_meanwhile)
+    panel.start()
+    assert panel.wait(SECONDS) and len(panel.history.loss) == 1
+    assert "1 meta-iterations" in panel._status.value and "paused" in panel._status.value
+    panel.close()
+
+
 def test_pause_step_and_go_on(backend: Backend, tasks: TaskSampler) -> None:
     method = make("MAML", inner_steps=1)
     panel = watch_training(method, tasks, LONG)
