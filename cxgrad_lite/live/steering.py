@@ -94,9 +94,13 @@ class Steering:
         self.run.config = replace(self.run.config, iterations=self.length)
         self.run.restore(self.beginning)
         self._steps = meta_steps(self.run)
-        self.numbers = self.first_numbers
-        self.take_numbers()
+        self.order(self.first_numbers)
         self.numbers = {}
+
+    def order(self, numbers: dict[str, float]) -> None:
+        """Give the method these numbers now."""
+        self.numbers = numbers
+        self.take_numbers()
 
     def take_numbers(self) -> None:
         """Give the method the inner rate and steps that are asked for."""

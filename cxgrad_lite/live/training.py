@@ -184,8 +184,10 @@ class TrainingPanel(Panel):
         self._status.value = f"{done} meta-iterations{speed}, {state}"
 
     def _return_sliders(self) -> None:
-        for name, slider in self.sliders.items():
-            slider.value = getattr(self.method, name)
+        values = {name: getattr(self.method, name) for name in self.sliders}
+        for name, slider in self.sliders.items():  # each change orders what all sliders say at that moment
+            slider.value = values[name]
+        self._steering.order(values)
 
     def _set(self) -> None:
         name, history = type(self.method).__name__, self.history

@@ -18,7 +18,7 @@ from cxgrad_lite import MAML, METHODS, Conv4, CxGrad, TrainConfig, meta_train
 from cxgrad_lite.core.maml import Batch, StepTrace, Theta
 from cxgrad_lite.live import charts, watch_training
 from cxgrad_lite.live.charts import Backend, choose_backend
-from cxgrad_lite.live.steering import Share, Steering
+from cxgrad_lite.live.steering import Share, State, Steering
 from cxgrad_lite.live.training import POINTS, TrainingPanel, running_mean, thinned
 from cxgrad_lite.plots.style import colour
 from cxgrad_lite.probes import LAYERS, mean_layer_norms
@@ -105,14 +105,26 @@ def test_it_shows_the_state_of_the_method(backend: Backend, tasks: TaskSampler) 
     panel.close()
 
 
+def test_reset_returns_both_sliders_and_the_method(tasks: TaskSampler) -> None:
+    method = make("MAML", inner_steps=1)
+    rate, panel = method.inner_lr, watch_training(method, tasks, LONG)
+    panel.sliders["inner_lr"].value, panel.sliders["inner_steps"].value = 0.5, 4
+    panel.step()
+    assert panel.wait(SECONDS) and (method.inner_lr, method.inner_steps) == (pytest.approx(0.5), 4)
+    panel.reset()
+    assert panel.wait(SECONDS) and (method.inner_lr, method.inner_steps) == (rate, 1)
+    panel.close()
+
+
 def test_a_pause_while_the_panel_is_drawing_is_shown(tasks: TaskSampler, monkeypatch: pytest.MonkeyPatch) -> None:
-    panel, draw = watch_training(make("MAML", inner_steps=1), tasks, LONG), TrainingPanel._draw
+    panel, show = watch_training(make("MAML", inner_steps=1), tasks, LONG), TrainingPanel._show
 
-    def pause_meanwhile(self: TrainingPanel, state: str) -> None:
-        self.pause()
-        draw(self, state)
+    def pause_meanwhile(self: TrainingPanel, state: State) -> None:
+        show(self, state)
+        if state == "training":
+            self.pause()
 
-    monkeypatch.setattr(TrainingPanel, "_draw", pause_meanwhile)
+    monkeypatch.setattr(TrainingPanel, "_show", pause_meanwhile)
     panel.start()
     assert panel.wait(SECONDS) and len(panel.history.loss) == 1
     assert "1 meta-iterations" in panel._status.value and "paused" in panel._status.value
