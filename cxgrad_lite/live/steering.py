@@ -95,12 +95,12 @@ class Steering:
         self.run.restore(self.beginning)
         self._steps = meta_steps(self.run)
         self.order(self.first_numbers)
-        self.numbers = {}
 
     def order(self, numbers: dict[str, float]) -> None:
-        """Give the method these numbers now."""
+        """Give the method these numbers now, and ask for none later: it may be changed elsewhere, too."""
         self.numbers = numbers
         self.take_numbers()
+        self.numbers = {}
 
     def take_numbers(self) -> None:
         """Give the method the inner rate and steps that are asked for."""

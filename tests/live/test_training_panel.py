@@ -116,6 +116,15 @@ def test_reset_returns_both_sliders_and_the_method(tasks: TaskSampler) -> None:
     panel.close()
 
 
+def test_a_rate_set_in_a_cell_counts_until_a_slider_moves(tasks: TaskSampler) -> None:
+    method = make("MAML", inner_steps=1)
+    panel = watch_training(method, tasks, LONG)
+    method.inner_lr = 0.3
+    panel.step()
+    assert panel.wait(SECONDS) and method.inner_lr == 0.3
+    panel.close()
+
+
 def test_a_pause_while_the_panel_is_drawing_is_shown(tasks: TaskSampler, monkeypatch: pytest.MonkeyPatch) -> None:
     panel, show = watch_training(make("MAML", inner_steps=1), tasks, LONG), TrainingPanel._show
 
