@@ -69,6 +69,11 @@ class TaskSampler:
         self._slots = torch.arange(int(self.data.counts.max()), device=data.images.device)
         self.generator = self._new_generator()
 
+    @property
+    def capturable(self) -> bool:
+        """Whether `sample` works on the device alone, so that a CUDA graph can repeat it: no transform with chance."""
+        return self.transform is None or not getattr(self.transform, "is_random", True)
+
     def _check_sizes(self) -> None:
         names, counts = self.data.names, self.data.counts
         if self.ways > len(names):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import inspect
 import os
@@ -24,12 +25,11 @@ from ..recipes.provenance import provenance
 from ..recipes.published import PUBLISHED, find_recipe, shipped_names
 from ..recipes.recipe import Recipe, suggestion
 from ..training.checkpoints import save_checkpoint
-from ..training.engines import Engine, Precision, arithmetic, choose_engine, device_of
-from ..training.fused import fused_blocks
+from ..training.engines import Engine, Precision
 from ..training.host import keep_freed_memory, peak_memory
-from ..training.loop import TrainConfig, meta_gradient, meta_train
+from ..training.loop import TrainConfig, meta_steps, meta_train
 from ..training.parallel import rank, world_size
-from ..training.state import History
+from ..training.state import History, Run
 from .errors import GOOD, INTERRUPTED
 from .options import choose_device, positive
 
@@ -130,18 +130,16 @@ def parse_option(method: str, name: str, text: str) -> Any:
 
 
 def estimate(method: Method, tasks: TaskSampler, config: TrainConfig) -> str:
-    """Time and memory of the run, from two meta-iterations that change nothing."""
-    state, taken, iterations = tasks.state_dict(), 0.0, config.iterations
-    fused = choose_engine(config.engine, config.precision, method, tasks) == "fused"
-    for _ in range(2):
-        episodes, start = tasks.sample(), time.perf_counter()
-        with arithmetic(config.precision, device_of(method)), fused_blocks(method, fused):
-            meta_gradient(method, episodes)
-        taken = time.perf_counter() - start
-    method.zero_grad()
+    """Time and memory of the run, from two meta-iterations of a copy."""
+    state, iterations = tasks.state_dict(), config.iterations
+    steps = meta_steps(Run(copy.deepcopy(method), tasks, dataclasses.replace(config, iterations=2)))
+    next(steps)  # a graph is captured in the first
+    start = time.perf_counter()
+    next(steps)
+    taken = time.perf_counter() - start
     tasks.load_state_dict(state)
     hours = taken * iterations / 3600
-    return f"about {taken:.2f} s per meta-iteration, {hours:.1f} h for {iterations}; memory so far {peak_memory()}"
+    return f"about {taken:.3g} s per meta-iteration, {hours:.1f} h for {iterations}; memory so far {peak_memory()}"
 
 
 class Metrics:

@@ -9,10 +9,10 @@ from typing import Literal, overload
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from .method import Batch, Method, StepTrace, Theta, fast
 from .nets import Net, normalisations
+from .stateless import with_tensors
 
 
 class MAML(Method):
@@ -67,7 +67,7 @@ class MAML(Method):
 
     def logits(self, theta: Theta, images: Tensor) -> Tensor:
         """(n, ways) logits of the network with its fast tensors replaced by ``theta``."""
-        return functional_call(self.net, theta, (images,))
+        return with_tensors(self.net, theta)(images)
 
     def begin(self, support: Batch) -> Theta:
         """The fast tensors before the first inner step."""

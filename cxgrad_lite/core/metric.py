@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from .method import Batch, Method, Theta
 from .nets import Block, Conv4, Net, make_norm
+from .stateless import with_tensors
 
 
 class Metric(Method):
@@ -34,7 +35,11 @@ class Metric(Method):
         if trace:
             raise ValueError(f"{type(self).__name__} has no inner loop, so there is nothing to trace")
         ways = len(self.check(support))
-        return self.compare_with(self.net(support[0]), one_hot(support[1], ways, support[0]))
+        return self.compare_with(self.features(support[0]), one_hot(support[1], ways, support[0]))
+
+    def features(self, images: Tensor) -> Tensor:
+        """(n, C, H, W) images to (n, d) features."""
+        return with_tensors(self.net, {})(images)
 
     def compare_with(self, features: Tensor, members: Tensor) -> Theta:
         """What query images are compared with, from support features (n, d) and one-hot labels (n, ways)."""
@@ -65,7 +70,7 @@ class ProtoNet(Metric):
         return {"prototypes": members.T @ features / members.sum(0)[:, None]}  # (ways, d)
 
     def logits(self, theta: Theta, images: Tensor) -> Tensor:
-        differences = self.net(images)[:, None] - theta["prototypes"]  # (n, ways, d)
+        differences = self.features(images)[:, None] - theta["prototypes"]  # (n, ways, d)
         return -differences.square().sum(-1)
 
 
@@ -111,7 +116,7 @@ class MatchingNet(Metric):
         return hidden
 
     def logits(self, theta: Theta, images: Tensor) -> Tensor:
-        features = self.net(images)
+        features = self.features(images)
         if self.full_context:
             features = self.attend(features, theta["features"])
         cosine = F.normalize(features, dim=1) @ F.normalize(theta["features"], dim=1).T  # (n, support)
@@ -185,10 +190,11 @@ class RelationNet(Metric):
 
     def logits(self, theta: Theta, images: Tensor) -> Tensor:
         """(n, ways) scores between 0 and 1."""
-        queries, classes = self.net(images), theta["classes"]
+        queries, classes = self.features(images), theta["classes"]
         n, ways, size = len(queries), len(classes), self.net.final_size
         pairs = torch.stack([classes.expand(n, -1, -1), queries[:, None].expand(-1, ways, -1)], 2)  # (n, ways, 2, d)
-        return self.relation(pairs.view(n * ways, -1, size, size)).view(n, ways)
+        relation = with_tensors(self.relation, {})
+        return relation(pairs.view(n * ways, -1, size, size)).view(n, ways)
 
     def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.mse_loss(logits, one_hot(labels, logits.shape[1], logits))

@@ -1,4 +1,4 @@
-"""Conv4, the backbone of the paper: a plain `nn.Module`, called with other weights by `torch.func.functional_call`."""
+"""Conv4, the backbone of the paper: a plain `nn.Module`, called with other weights by `stateless.with_tensors`."""
 
 import math
 from typing import Literal

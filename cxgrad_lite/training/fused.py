@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,40 +17,45 @@ from torch.autograd import Function
 from torch.nn import functional as F
 
 from ..core.nets import Block
+from ..core.stateless import layer_class
 
 Gradients = tuple[Tensor | None, ...]
 
 
 @contextmanager
-def fused_blocks(method: nn.Module, on: bool = True) -> Iterator[None]:
-    """Inside, the blocks that fit run `fused_forward`: batch norm of the batch at hand, pooling, no bias."""
-    blocks = [module for module in method.modules() if isinstance(module, Block) and fits(module)] if on else []
-    for block in blocks:
-        block.__dict__["forward"] = partial(fused_forward, block)
+def fused_blocks(on: bool = True) -> Iterator[None]:
+    """Inside, in this thread, methods run `FusedBlock` in place of each block that fits."""
+    token = layer_class.set(fused_class if on else type)
     try:
         yield
     finally:
-        for block in blocks:
-            del block.__dict__["forward"]
+        layer_class.reset(token)
+
+
+def fused_class(layer: nn.Module) -> type[nn.Module]:
+    """Which class a layer computes with: `FusedBlock` for batch norm of the batch at hand, pooling, no bias."""
+    return FusedBlock if type(layer) is Block and fits(layer) else type(layer)
 
 
 def fits(block: Block) -> bool:
-    """Whether `fused_forward` computes what the block does."""
+    """Whether `FusedBlock` computes what the block does."""
     conv, norm = block.conv, block.norm
     plain = conv.kernel_size == (3, 3) and conv.padding == conv.stride == conv.dilation == (1, 1) and conv.groups == 1
     batch = isinstance(norm, nn.BatchNorm2d) and norm.affine and not norm.track_running_stats
     return plain and batch and conv.bias is None and isinstance(block.pool, nn.MaxPool2d)
 
 
-def fused_forward(block: Block, x: Tensor) -> Tensor:
-    """`Block.forward`, with the affine map of batch norm after the pooling."""
-    norm: Any = block.norm
-    kernel, gain = block.conv.weight, norm.weight
-    if (gain < 0).any():  # pooling first is only valid for gain ≥ 0
-        sign = torch.where(gain < 0, -1.0, 1.0).to(gain.dtype)  # (C,)
-        kernel, gain = kernel * sign.view(-1, 1, 1, 1), gain * sign
-    activated: Tensor = block.activation(block.film(norm_then_pool(convolve(x, kernel), gain, norm.bias, norm.eps)))
-    return activated
+class FusedBlock(Block):
+    """`Block` with the affine map of batch norm after the pooling."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm: Any = self.norm
+        kernel, gain = self.conv.weight, norm.weight
+        # Pooling first is only valid for gain ≥ 0. A GPU is not asked: a graph cannot hold the answer.
+        if gain.is_cuda or (gain < 0).any():
+            sign = torch.where(gain < 0, -1.0, 1.0).to(gain.dtype)  # (C,)
+            kernel, gain = kernel * sign.view(-1, 1, 1, 1), gain * sign
+        return self.activation(self.film(norm_then_pool(convolve(x, kernel), gain, norm.bias, norm.eps)))
 
 
 def norm_then_pool(x: Tensor, gain: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -78,8 +82,9 @@ class PooledMoments(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        # PyTorch's pooling is five times faster where the channels of a pixel lie side by side, copying included.
-        pooled, places = F.max_pool2d(x.contiguous(memory_format=torch.channels_last), 2, return_indices=True)
+        # On a CPU pooling is five times faster where the channels of a pixel lie side by side, copying included.
+        images = x if x.is_cuda else x.contiguous(memory_format=torch.channels_last)
+        pooled, places = F.max_pool2d(images, 2, return_indices=True)
         pooled, places = pooled.contiguous(), places.contiguous()
         mean = x.mean((0, 2, 3), keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
         variance = (x - mean).square_().mean((0, 2, 3), keepdim=True)

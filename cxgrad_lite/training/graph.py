@@ -1,22 +1,24 @@
 """A whole meta-step as one CUDA graph, captured once and replayed.
 
 The inner loop is thousands of small kernels. On a GPU most of the time goes into launching them one by one; a graph
-launches them all at once. Only what runs on the device can be captured, so nothing here looks at a value: `Captured`
-leaves its results on the device, and `loop.meta_steps` looks at them afterwards, once per meta-iteration.
+launches them all at once. Only what runs on the device can be captured, so nothing in a step looks at a value: its
+results stay on the device, and `loop.meta_steps` looks at them afterwards, once per meta-iteration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..core.method import Method
+from ..core.method import Method, known_shots
 from ..core.outer import Episode, accuracy, clip
-from .overflow import all_finite
+from ..core.stateless import with_tensors
+from .engines import capture, on_device, other_stream, warn_of_eager
+from .overflow import finite_gradients
 from .state import Run
 
 WARM_UP = 3  # eager meta-steps before a capture: libraries choose their kernels and allocate in them
@@ -27,11 +29,12 @@ Results = tuple[list[Episode], Tensor, Tensor, Tensor]
 class Captured:
     """A whole meta-step as one CUDA graph: sampling, inner loops, meta-gradient, clipping, Adam.
 
-    Calling it makes one step and returns the episodes, (tasks,) query losses, (tasks,) query accuracies, and () whether
-    all was finite; if not, the update was left out. All of them are overwritten by the next step.
+    Calling it makes one step and returns the episodes, (tasks,) query losses, (tasks,) query accuracies, and for each
+    parameter with a gradient whether it was finite; if one was not, this update and all after it were left out. All
+    of them are overwritten by the next step.
 
-    A graph repeats what was captured, with the numbers of that time. The learning rate is a tensor and may change; when
-    a plain number of the method changes (a slider, MAML++'s loss weights), the step is captured anew.
+    A graph repeats what was captured, with the numbers of that time. The learning rate is a tensor and may change;
+    when anything else that the step reads has changed (a slider, MAML++'s loss weights), `ready` captures it anew.
 
     Args:
         run: its method, tasks and optimiser are on one CUDA device; the optimiser is a fused Adam.
@@ -39,74 +42,132 @@ class Captured:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.rate = next(run.method.parameters()).new_zeros(())
+        parameter = next(run.method.parameters())
+        self.device = parameter.device
+        self.rate = torch.zeros((), device=self.device)  # float32 whatever the parameters are: so the kernel reads it
+        self.failed = torch.zeros((), device=self.device)
         self.streams: list[torch.cuda.Stream] = []
-        self.numbers: dict[str, Any] | None = None
+        self.key: object = None
+
+    def ready(self) -> Captured | None:
+        """Itself, captured anew where anything has changed; None if that did not work, with a warning.
+
+        A capture is tried against two eager steps from the same state before it is believed.
+        """
+        key = fingerprint(self.run)
+        if key != self.key:
+            try:
+                self.capture()
+                self.compare_with_eager()
+                self.failed.zero_()
+            except Exception as error:  # whatever a library cannot do while its kernels are recorded
+                warn_of_eager("the meta-step", error)
+                return None
+            self.key = key
+        return self
 
     def __call__(self) -> Results:
-        numbers = plain_numbers(self.run.method)
-        if numbers != self.numbers:
-            self.capture()
-            self.numbers = numbers
         self.rate.fill_(self.run.optimiser.param_groups[0]["lr"])
-        self.graph.replay()
+        self.replay()
         return self.results
+
+    def replay(self) -> None:
+        with on_device(self.device):
+            self.graph.replay()
 
     def step(self) -> Results:
         """What is captured. Nothing in it may depend on a value that only the device knows."""
         method, optimiser, config = self.run.method, self.run.optimiser, self.run.config
         optimiser.zero_grad()
         episodes = self.run.tasks.sample()
-        losses, accuracies = meta_gradient_on_streams(method, episodes, self.streams)
-        finite = all_finite(method) & losses.isfinite().all()
+        losses, accuracies = meta_gradient_side_by_side(method, episodes, self.streams)
+        finite = finite_gradients(method)
+        self.failed.logical_or_(~(finite.all() & losses.isfinite().all()))
         clip(method.parameters(), config.clip_value, config.clip_norm)
-        optimiser.found_inf = (~finite).float()  # type: ignore[attr-defined]  # the fused Adam leaves the step out then
+        optimiser.found_inf = self.failed  # type: ignore[attr-defined]  # the fused Adam then leaves the step out
         optimiser.step()
         return episodes, losses, accuracies, finite
 
     def capture(self) -> None:
         """Rehearse a few steps, undo them, and capture one."""
-        self.graph, group = torch.cuda.CUDAGraph(), self.run.optimiser.param_groups[0]
-        if hasattr(self.run.tasks, "generator"):
-            self.graph.register_generator_state(self.run.tasks.generator)
+        group = self.run.optimiser.param_groups[0]
         before = {key: group[key] for key in ("lr", "capturable")}
+        with undone(self.run):
+            episodes = self.run.tasks.sample()
+            shots = [self.run.method.check(support) for support, _ in episodes]
+        if any(counts != shots[0] for counts in shots):
+            raise ValueError("the tasks of a meta-batch differ in their shots")
+        token = known_shots.set(shots[0])
+        try:
+            group["lr"] = self.rate
+            with on_device(self.device), undone(self.run), other_stream(self.device):
+                self.streams = self.streams or new_streams(len(episodes))
+                for _ in range(WARM_UP):
+                    self.step()
+            group["capturable"] = True  # only now: Adam warns of it in a step that is not captured
+            generator = getattr(self.run.tasks, "generator", None)
+            self.graph, self.results = capture(self.step, self.device, generator)
+        finally:
+            known_shots.reset(token)
+            group |= before
+
+    def compare_with_eager(self) -> None:
+        """Raises RuntimeError unless two replays draw the episodes, and reach the losses, of two eager steps."""
+
+        def two(step: Callable[[], Results]) -> list[Tensor]:
+            seen = []
+            with undone(self.run):
+                for _ in range(2):
+                    episodes, losses, _, _ = step()
+                    seen += [torch.cat([images.flatten() for e in episodes for images, _ in e]), losses.clone()]
+            return seen
+
+        group = self.run.optimiser.param_groups[0]
+        rate = group["lr"]
+        replayed = two(self)
         group["lr"] = self.rate
-        rehearsal = torch.cuda.Stream()
-        rehearsal.wait_stream(torch.cuda.current_stream())
-        with undone(self.run), torch.cuda.stream(rehearsal):
-            self.streams = [torch.cuda.Stream() for _ in self.run.tasks.sample()[:MAX_STREAMS]]
-            for _ in range(WARM_UP):
-                self.step()
-            rehearsal.synchronize()
-        torch.cuda.current_stream().wait_stream(rehearsal)
-        group["capturable"] = True  # only now: Adam warns of it in a step that is not captured
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-            self.results = self.step()
-        group |= before
+        try:
+            with on_device(self.device), other_stream(self.device):
+                eager = two(self.step)
+        finally:
+            group["lr"] = rate
+        for part, (one, other) in enumerate(zip(replayed, eager)):
+            if part % 2 == 0 and not torch.equal(one, other):
+                raise RuntimeError("a replay does not draw new tasks as an eager step does")
+            if part % 2 and not torch.allclose(one, other, rtol=0.05, atol=1e-3, equal_nan=True):
+                raise RuntimeError(f"a replay has the losses {one.tolist()}, an eager step {other.tolist()}")
 
 
-def meta_gradient_on_streams(
+def meta_gradient_side_by_side(
     method: Method, episodes: Sequence[Episode], streams: Sequence[torch.cuda.Stream]
 ) -> tuple[Tensor, Tensor]:
     """`core.outer.meta_gradient` with tasks side by side; memory grows with their number.
 
-    Each task's gradients are tensors of their own: two streams must not add to the same ``.grad``.
+    Each task differentiates parameters of its own, which share the memory of the method's. With common ones every
+    task would wait for the first: autograd sends a gradient to the stream that first used the parameter.
     """
-    parameters = [p for p in method.parameters() if p.requires_grad]
+    parameters = {name: p for name, p in method.named_parameters() if p.requires_grad}
     results, gradients = [], []  # tensors that cross streams must live until the streams have met again
     for number, (support, query) in enumerate(episodes):
         with side_stream(streams, number):
-            loss, logits = method.outer(support, query)
-            gradients.append(torch.autograd.grad(loss / len(episodes), parameters, allow_unused=True))
+            own = {name: p.detach().requires_grad_() for name, p in parameters.items()}
+            loss, logits = with_tensors(method, own).outer(support, query)
+            gradients.append(torch.autograd.grad(loss / len(episodes), list(own.values()), allow_unused=True))
             results.append((loss.detach(), accuracy(logits.detach(), query[1])))
+            del loss, logits
     for stream in streams:
         torch.cuda.current_stream().wait_stream(stream)
     for grads in gradients:
-        for parameter, grad in zip(parameters, grads, strict=True):
+        for parameter, grad in zip(parameters.values(), grads, strict=True):
             if grad is not None:
                 parameter.grad = grad if parameter.grad is None else parameter.grad + grad
     losses, accuracies = zip(*results)
     return torch.stack(losses), torch.stack(accuracies)
+
+
+def new_streams(tasks: int) -> list[torch.cuda.Stream]:
+    """One for each task, up to a number at which a GPU is full anyway."""
+    return [torch.cuda.Stream() for _ in range(min(tasks, MAX_STREAMS))]
 
 
 @contextmanager
@@ -121,10 +182,20 @@ def side_stream(streams: Sequence[torch.cuda.Stream], number: int) -> Iterator[N
         yield
 
 
-def plain_numbers(method: Method) -> dict[str, Any]:
-    """The attributes of a method that a graph would hold as they were: rates, numbers of steps, switches, weights."""
-    kinds = (bool, int, float, str, list, tuple)
-    return {name: value for name, value in vars(method).items() if isinstance(value, kinds)}
+def fingerprint(run: Run) -> object:
+    """What a captured step has read and would go on using: numbers of all modules, addresses, what is frozen."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, (bool, int, float, str, type(None))):
+            return value
+        if isinstance(value, dict):
+            return tuple((key, plain(part)) for key, part in value.items())
+        if isinstance(value, (list, tuple, set)):
+            return tuple(map(plain, value))
+        return (value.data_ptr(), value.requires_grad, value.shape) if isinstance(value, Tensor) else id(value)
+
+    tasks = {name: part for name, part in vars(run.tasks).items() if not name.startswith("_")}
+    return plain([vars(module) for module in run.method.modules()]), plain(tasks)
 
 
 @contextmanager
@@ -134,8 +205,10 @@ def undone(run: Run) -> Iterator[None]:
     All tensors stay where they are in memory, because a graph knows them by their addresses.
     """
     before = run.state()
-    yield
-    run.rewind(before)
-    for i, parameter in enumerate(run.optimiser.param_groups[0]["params"]):
-        for key, tensor in run.optimiser.state[parameter].items():
-            tensor.copy_(before["optimiser"].get(i, {}).get(key, torch.zeros_like(tensor)))
+    try:
+        yield
+    finally:
+        run.rewind(before)
+        for i, parameter in enumerate(run.optimiser.param_groups[0]["params"]):
+            for key, tensor in run.optimiser.state[parameter].items():
+                tensor.copy_(before["optimiser"].get(i, {}).get(key, torch.zeros_like(tensor)))

@@ -13,11 +13,11 @@ from tqdm.auto import tqdm
 
 from ..core.method import Method
 from ..core.outer import Tasks, check_tasks, clip, meta_gradient
-from .engines import arithmetic, device_of
+from .engines import GRAPHS, arithmetic, device_of
 from .evaluation import evaluate
 from .fused import fused_blocks
 from .graph import Captured
-from .overflow import all_finite, check_gradient, check_losses
+from .overflow import check_gradients, check_losses, finite_gradients, look
 from .parallel import any_process, average_gradients, check_split, rank, share, total
 from .run_folder import RunFolder
 from .state import History, Run, TrainConfig
@@ -41,27 +41,29 @@ def meta_steps(run: Run) -> Iterator[History]:
     if not torch.is_grad_enabled():
         raise RuntimeError("meta-training needs gradients; leave torch.no_grad() or torch.inference_mode() first")
     method, tasks, optimiser, config = run.method, run.tasks, run.optimiser, run.config
-    captured = Captured(run) if config.engine == "graph" else None
+    captured = Captured(run) if config.engine in GRAPHS else None
     while run.done < config.iterations:
         method.begin_iteration(run.done)
         optimiser.param_groups[0]["lr"] = config.rate(run.done)
-        with arithmetic(config.precision, device_of(method)), fused_blocks(method, config.engine == "fused"):
+        with arithmetic(config.precision, device_of(method)), fused_blocks("fused" in run.config.engine):
+            captured = captured and captured.ready()
             if captured:  # all of the following in one go
-                episodes, losses, accuracies, finite = captured()
-                check_losses(method, episodes, losses, run.done + 1)
-                check_gradient(method, finite, run.done + 1)
+                episodes, *results = captured()
             else:
                 optimiser.zero_grad()
                 episodes = tasks.sample()
                 check_split(episodes)
                 mine = list(share(episodes))
                 losses, accuracies = meta_gradient(method, mine)  # for each task: adapt, query loss, backward
-                check_losses(method, episodes, losses, run.done + 1)
                 average_gradients(method.parameters(), len(mine) / len(episodes))
-                check_gradient(method, all_finite(method), run.done + 1)
+                results = [losses, accuracies, finite_gradients(method)]
+            task_losses, task_accuracies, finite = look(*results)
+            check_losses(method, episodes, task_losses, run.done + 1)
+            check_gradients(method, finite, run.done + 1)
+            if not captured:
                 clip(method.parameters(), config.clip_value, config.clip_norm)
                 optimiser.step()
-        sums = torch.stack([losses, accuracies.to(losses.dtype)], 1).cpu().double().sum(0)  # (2,)
+        sums = torch.tensor([task_losses, task_accuracies], dtype=torch.float64).sum(1)  # (2,)
         loss, accuracy = (total(sums) / len(episodes)).tolist()
         run.history.loss.append(loss)
         run.history.accuracy.append(accuracy)

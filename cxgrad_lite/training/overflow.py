@@ -16,26 +16,31 @@ from .parallel import share
 ADVICE = "a smaller inner_lr or meta_lr, or clip_value=10, usually helps"
 
 
-def all_finite(method: Method) -> Tensor:
-    """() whether every entry of the meta-gradient is finite."""
-    return torch.stack([p.grad.isfinite().all() for p in method.parameters() if p.grad is not None]).all()
+def finite_gradients(method: Method) -> Tensor:
+    """(parameters with a gradient,) whether all entries of their meta-gradients are finite; before any clipping."""
+    return torch.stack([p.grad.isfinite().all() for p in method.parameters() if p.grad is not None])
 
 
-def check_losses(method: Method, episodes: Sequence[Episode], losses: Tensor, iteration: int) -> None:
-    """Raises FloatingPointError naming the first task of this process whose loss, one of (tasks,), is not finite."""
-    for (number, episode), loss in zip(share(enumerate(episodes, 1)), losses.tolist(), strict=True):
+def look(*tensors: Tensor) -> list[list[float]]:
+    """Their numbers, from one look at the device; each look waits until it has computed all that was asked of it."""
+    numbers = torch.cat([tensor.double() for tensor in tensors]).tolist()
+    return [[numbers.pop(0) for _ in tensor] for tensor in tensors]
+
+
+def check_losses(method: Method, episodes: Sequence[Episode], losses: Sequence[float], iteration: int) -> None:
+    """Raises FloatingPointError naming the first task of this process whose loss is not finite."""
+    for (number, episode), loss in zip(share(enumerate(episodes, 1)), losses, strict=True):
         if not math.isfinite(loss):
             where = f"meta-iteration {iteration}, task {number} of {len(episodes)}"
             raise FloatingPointError(f"{where}: {describe_overflow(method, episode)}")
 
 
-def check_gradient(method: Method, finite: Tensor, iteration: int) -> None:
+def check_gradients(method: Method, finite: Sequence[float], iteration: int) -> None:
     """Raises FloatingPointError naming the first parameter whose meta-gradient is not ``finite``."""
-    if finite:
-        return
-    grads = [(name, p.grad) for name, p in method.named_parameters() if p.grad is not None]
-    name = next((name for name, grad in grads if not grad.isfinite().all()), "a parameter")  # a graph has clipped it
-    raise FloatingPointError(f"meta-iteration {iteration}: the meta-gradient of {name} is not finite; {ADVICE}")
+    names = [name for name, p in method.named_parameters() if p.grad is not None]
+    for name, good in zip(names, finite, strict=True):
+        if not good:
+            raise FloatingPointError(f"meta-iteration {iteration}: the meta-gradient of {name} is not finite; {ADVICE}")
 
 
 def describe_overflow(method: Method, episode: Episode) -> str:

@@ -11,8 +11,9 @@ from torch.autograd import gradcheck, gradgradcheck
 from cxgrad_lite import METHODS, Conv4, Method
 from cxgrad_lite.core import outer
 from cxgrad_lite.core.nets import Block
+from cxgrad_lite.core.stateless import with_tensors
 from cxgrad_lite.recipes.recipe import has_inner_rate
-from cxgrad_lite.training.fused import convolve, fits, fused_blocks, norm_then_pool
+from cxgrad_lite.training.fused import FusedBlock, convolve, fits, fused_blocks, norm_then_pool
 from data_utils import TaskSampler
 
 
@@ -29,7 +30,7 @@ def make(name: str) -> Method:
 def meta_gradient(name: str, tasks: TaskSampler, fused: bool) -> torch.Tensor:
     method = make(name)
     doubled = [tuple((images.double(), labels) for images, labels in episode) for episode in tasks.episodes(2)]
-    with fused_blocks(method, fused):
+    with fused_blocks(fused):
         losses, accuracies = outer.meta_gradient(method, doubled)  # type: ignore[arg-type]
     grads = [p.grad.flatten() for p in method.parameters() if p.grad is not None]
     return torch.cat([losses, accuracies, *grads])
@@ -70,8 +71,19 @@ def test_only_blocks_that_fit_are_fused_and_all_are_put_back() -> None:
         net = Conv4(1, 16, 3, width=8, **{option: value})  # type: ignore[arg-type]
         fitting = [fits(block) for block in net.blocks if isinstance(block, Block)]
         assert fitting == [option == "poolings"] * 2 + [False] * 2
-    method = make("MAML")
-    with pytest.raises(KeyError), fused_blocks(method):
-        assert all("forward" in block.__dict__ for block in method.net.blocks)
+    net = Conv4(1, 16, 3, width=8)
+    with pytest.raises(KeyError), fused_blocks():
+        assert all(type(block) is FusedBlock for block in with_tensors(net, {}).blocks)
         raise KeyError
-    assert not any("forward" in block.__dict__ for block in method.net.blocks)
+    assert all(type(block) is Block for block in with_tensors(net, {}).blocks)
+
+
+def test_a_block_of_ones_own_is_not_replaced() -> None:
+    class Doubling(Block):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(x)
+
+    net = Conv4(1, 16, 3, width=8)
+    net.blocks[0].__class__ = Doubling
+    with fused_blocks():
+        assert [type(block) for block in with_tensors(net, {}).blocks] == [Doubling] + [FusedBlock] * 3
