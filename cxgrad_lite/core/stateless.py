@@ -25,16 +25,16 @@ def with_tensors(module: Module, tensors: Mapping[str, Tensor]) -> Module:
         path, _, leaf = name.rpartition(".")
         layer = module.get_submodule(path)
         own[id(layer._parameters[leaf] if leaf in layer._parameters else layer._buffers[leaf])] = tensor
-    cls, copies = layer_class.get(), dict[int, nn.Module]()
+    return copied(module, own, {})  # type: ignore[return-value]
 
-    def copy(layer: nn.Module) -> nn.Module:
-        if id(layer) not in copies:  # a layer may be in the network twice
-            copies[id(layer)] = twin = object.__new__(cls(layer))
-            parts: dict[str, Any] = {kind: vars(layer)[kind] for kind in ("_parameters", "_buffers", "_modules")}
-            for kind in ("_parameters", "_buffers"):
-                parts[kind] = {name: own.get(id(tensor), tensor) for name, tensor in parts[kind].items()}
-            parts["_modules"] = {name: part if part is None else copy(part) for name, part in layer._modules.items()}
-            vars(twin).update(vars(layer) | parts)
-        return copies[id(layer)]
 
-    return copy(module)  # type: ignore[return-value]
+def copied(layer: nn.Module, own: dict[int, Tensor], copies: dict[int, nn.Module]) -> nn.Module:
+    """The layer with ``own`` tensors, by the identity of those they replace; a layer that is there twice stays one."""
+    if id(layer) not in copies:
+        copies[id(layer)] = twin = object.__new__(layer_class.get()(layer))
+        parts: dict[str, Any] = dict(vars(layer))
+        for kind in ("_parameters", "_buffers"):
+            parts[kind] = {name: own.get(id(tensor), tensor) for name, tensor in parts[kind].items()}
+        parts["_modules"] = {name: part and copied(part, own, copies) for name, part in layer._modules.items()}
+        vars(twin).update(parts)
+    return copies[id(layer)]

@@ -137,5 +137,11 @@ def norms(folder: Path) -> list[Recipe]:
     return [run for norm in ("layer", "group") for run in at_best_rate(("CxGrad", "MAML"), (0,), folder, norm=norm)]
 
 
+def everything(folder: Path) -> list[Recipe]:
+    """Items 1 to 9, the most important first; cross-domain tests last."""
+    items = (main, feature_map, stepwise, steps, beta, one_shot, others, norms, cross_domain)
+    return unique([run for item in items for run in item(folder)])
+
+
 def unique(recipes: list[Recipe]) -> list[Recipe]:
     return list({recipe.name: recipe for recipe in recipes}.values())

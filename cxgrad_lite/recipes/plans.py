@@ -46,6 +46,7 @@ PLANS = {
     "paper-one-shot": after_rates(paper.one_shot),
     "paper-others": Plan(paper.others),
     "paper-norms": after_rates(paper.norms),
+    "paper": after_rates(paper.everything),
 }
 
 

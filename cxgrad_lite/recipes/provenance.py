@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from dataclasses import asdict
@@ -48,9 +49,12 @@ def provenance(recipe: Recipe, method: Method, tasks: Tasks, config: TrainConfig
 
 @lru_cache(maxsize=1)
 def commit() -> str | None:
-    """The commit of this checkout, "-dirty" behind it if files were changed since; None where there is no checkout."""
+    """The commit of this checkout, "-dirty" behind it if files were changed since; None where there is no checkout.
+
+    A copy of a checkout without its history can be told by the environment variable CXGRAD_LITE_COMMIT.
+    """
     if not (PACKAGE.parent / ".git").exists():  # else git would name whatever repository the package is installed in
-        return None
+        return os.environ.get("CXGRAD_LITE_COMMIT")
     describe = ["git", "-C", str(PACKAGE), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(describe, capture_output=True, text=True, timeout=60).stdout.strip() or None

@@ -61,6 +61,7 @@ class Captured:
                 self.compare_with_eager()
                 self.failed.zero_()
             except Exception as error:  # whatever a library cannot do while its kernels are recorded
+                vars(self.run.optimiser).pop("found_inf", None)
                 warn_of_eager("the meta-step", error)
                 return None
             self.key = key

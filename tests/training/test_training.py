@@ -36,6 +36,7 @@ from cxgrad_lite.core.outer import clip, meta_gradient
 from cxgrad_lite.recipes.recipe import has_inner_rate
 from cxgrad_lite.training import checkpoints
 from cxgrad_lite.training.checkpoints import read_header
+from cxgrad_lite.training.engines import arithmetic
 from cxgrad_lite.training.loop import Run, meta_steps
 from data_utils import ImageClasses, TaskSampler
 
@@ -273,17 +274,21 @@ def test_evaluation_is_without_dropout_and_leaves_every_mode_as_it_was(tasks: Ta
 
 
 def test_evaluation_has_an_arithmetic_of_its_own(tasks: TaskSampler, monkeypatch: pytest.MonkeyPatch) -> None:
-    method, backend, seen = make(), torch.backends.cudnn, []
+    method, seen = make(), list[bool]()
+    newer = hasattr(torch.backends.cudnn, "conv")  # torch 2.9 and later
     adapt = method.adapt
 
+    def tf32() -> bool:
+        return torch.backends.cudnn.conv.fp32_precision == "tf32" if newer else torch.backends.cudnn.allow_tf32
+
     def watched(support: Batch) -> Theta:
-        seen.append(backend.allow_tf32)
+        seen.append(tf32())
         return adapt(support)
 
     monkeypatch.setattr(method, "adapt", watched)
-    monkeypatch.setattr(backend, "allow_tf32", True)
-    evaluate(method, tasks, episodes=2)
-    assert seen == [False, False] and backend.allow_tf32
+    with arithmetic("tf32", torch.device("cpu")):
+        evaluate(method, tasks, episodes=2)
+        assert seen == [False, False] and tf32()
     evaluate(method, tasks, episodes=2, precision="tf32")
     assert seen == [False, False, True, True]
 
