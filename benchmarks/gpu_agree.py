@@ -96,7 +96,8 @@ def trained(name: str, size: int, device: str, engine: str, iterations: int = 4,
     """Losses and final parameters of a short training in float64."""
     tasks = Doubled(images(size, device), 5, 2, 3, tasks_per_batch=2, seed=7)
     method = make(name, size, **changes).to(device, torch.float64)
-    run = Run(method, tasks, TrainConfig(iterations, clip_value=10, engine=engine, progress=False))  # type: ignore[arg-type]
+    rate = 2**-10  # a graph has the rate in float32: one that it holds exactly
+    run = Run(method, tasks, TrainConfig(iterations, rate, clip_value=10, engine=engine, progress=False))  # type: ignore[arg-type]
     steps = meta_steps(run)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a graph that falls back to eager would agree with it

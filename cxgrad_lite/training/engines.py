@@ -55,7 +55,7 @@ def device_of(method: Method) -> torch.device:
 
 
 def choose_engine(engine: Engine, precision: Precision, method: Method, tasks: Tasks) -> Engine:
-    """What "auto" means for this training: a graph on a GPU, fused blocks on a CPU, where they work.
+    """What "auto" means for this training: fused blocks, on a GPU as a graph, where they work.
 
     Raises:
         ValueError: if a graph is asked for where none can be captured.
@@ -66,7 +66,7 @@ def choose_engine(engine: Engine, precision: Precision, method: Method, tasks: T
     if engine != "auto":
         return engine
     fused: Engine = "fused" if device_of(method).type == "cpu" and precision != "bf16" else "eager"  # slower in bf16
-    return fused if obstacle else "graph"
+    return fused if obstacle else "fused graph"
 
 
 def obstacle_to_capture(method: Method, tasks: Tasks) -> str | None:

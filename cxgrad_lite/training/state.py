@@ -36,7 +36,7 @@ class TrainConfig:
     validate_every: int = 0  # meta-iterations between two validations; 0: none
     validation_episodes: int = 100
     progress: bool = True  # show a bar with loss, accuracy and time left
-    engine: Engine = "auto"  # "graph" on a GPU, "fused" on a CPU, "eager" works everywhere; see `engines`
+    engine: Engine = "auto"  # "fused graph" on a GPU, "fused" on a CPU; "eager" works everywhere; see `engines`
     precision: Precision = "float32"  # or "tf32", "bf16"; see `engines.arithmetic`
 
     def __post_init__(self) -> None:
