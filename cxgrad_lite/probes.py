@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .core.maml import MAML
 from .core.method import Batch, Method, StepTrace, Theta
 from .core.outer import Tasks
+from .core.stateless import with_tensors
 
 LAYERS = ("block 1", "block 2", "block 3", "block 4", "head")
 LAST_BLOCK = LAYERS[3]
@@ -93,13 +94,11 @@ def block_outputs(method: Method, theta: Theta, images: Tensor) -> dict[str, Ten
 
         return hook
 
-    layers = [*method.net.blocks, *([method.net.head] if isinstance(method, MAML) else [])]  # others have no head
-    hooks = [module.register_forward_hook(keep(layer)) for layer, module in zip(LAYERS, layers)]
-    try:
-        method.logits(theta, images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    watched = with_tensors(method, {})  # a copy: another thread's use of the network is not ours to watch
+    layers = [*watched.net.blocks, *([watched.net.head] if isinstance(method, MAML) else [])]  # others have no head
+    for layer, module in zip(LAYERS, layers):
+        module.register_forward_hook(keep(layer))
+    watched.logits(theta, images)
     return outputs
 
 

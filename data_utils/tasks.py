@@ -125,5 +125,12 @@ class TaskSampler:
         return {"generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue the stream of `sample` from a `state_dict`."""
+        """Continue the stream of `sample` from a `state_dict`.
+
+        Raises:
+            ValueError: if the state comes from another kind of device, whose generator draws other tasks.
+        """
+        if state["generator"].shape != self.generator.get_state().shape:
+            here = self.generator.device.type
+            raise ValueError(f"these tasks were drawn on another kind of device than {here}, and can only go on there")
         self.generator.set_state(state["generator"].cpu())

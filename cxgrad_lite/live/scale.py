@@ -10,10 +10,10 @@ from typing import Any
 import ipywidgets
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 from ..core.nets import Conv4, make_norm
+from ..core.stateless import with_tensors
 from ..plots.marks import GREY
 from ..plots.style import LAYER_COLOURS
 from ..probes import LAYERS, layer_of
@@ -60,7 +60,7 @@ def look(net: Conv4, images: Tensor, labels: Tensor, layer: str, a: float) -> tu
     weights = {kernel_of(name): net.get_parameter(kernel_of(name)).detach() for name in LAYERS}
     weights[kernel_of(layer)] = a * weights[kernel_of(layer)]
     weights = {name: w.requires_grad_() for name, w in weights.items()}
-    logits = functional_call(net, weights, (images,))
+    logits = with_tensors(net, weights)(images)
     grads = torch.autograd.grad(F.cross_entropy(logits, labels), list(weights.values()))
     return logits.detach(), {str(layer_of(name)): grad.norm().item() for name, grad in zip(weights, grads)}
 

@@ -40,6 +40,12 @@ def variant(name: str, **changes: Any) -> Recipe:
     return replace(SETTING, **(CONTROLS[name] | changes))
 
 
+def shipped() -> list[Recipe]:
+    """Item 1's runs whose checkpoints come with the package, at the rates that `rates` chose."""
+    chosen = {"CxGrad": 0.003, "frozen": 0.003, "constant": 0.003, "MAML": 0.03}
+    return [variant(name, inner_lr=rate) for name, rate in chosen.items()]
+
+
 def searches(name: str, poolings: int, folder: Path) -> list[Recipe]:
     """Short runs on which an inner rate is chosen; while the best is at the edge of the grid, it gets one more."""
     short: dict[str, Any] = {"poolings": poolings, "iterations": 800, "episodes": 300, "purpose": "search"}

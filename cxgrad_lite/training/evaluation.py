@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..core.method import Batch, Method, known_shots
 from ..core.outer import Tasks, accuracy, check_tasks
+from ..core.stateless import with_tensors
 from .engines import (
     Precision,
     arithmetic,
@@ -28,6 +29,7 @@ from .engines import (
 from .parallel import rank, share, total, world_size
 
 ProtocolName = Literal["tasks", "paper"]
+WEIGHTS = threading.Lock()  # held while a run changes its weights, and while `evaluate` copies some
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ def evaluate(
     if episodes < 2:
         raise ValueError(f"an interval over tasks needs at least 2 episodes, not {episodes}")
     bar = tqdm(tasks.episodes(episodes), "evaluating", episodes, disable=not progress or rank() > 0)
-    with evaluation_mode(methods), arithmetic(precision, device_of(methods[0])):
+    methods = [snapshot(method) for method in methods]
+    with arithmetic(precision, device_of(methods[0])):
         logits = logits_function(methods, tasks)
         mine = [accuracy(logits(support, query[0]), query[1]) for support, query in share(bar)]
     per_task = torch.zeros(episodes, dtype=torch.float64)
@@ -106,17 +109,11 @@ def evaluate(
     return replace(result, ci95=1.96 * math.sqrt(result.mean * (1 - result.mean) / images), protocol="paper")
 
 
-@contextmanager
-def evaluation_mode(methods: Sequence[nn.Module]) -> Iterator[None]:
-    """Inside, all modules are in evaluation mode; afterwards each is in its former mode again."""
-    modes = [(module, module.training) for method in methods for module in method.modules()]
-    try:
-        for method in methods:
-            method.eval()
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+def snapshot(method: Method) -> Method:
+    """The method as it is now, in evaluation mode: another thread may go on training it."""
+    with WEIGHTS:
+        tensors = {name: t.detach().clone() for name, t in (*method.named_parameters(), *method.named_buffers())}
+    return with_tensors(method, tensors).eval()
 
 
 def logits_function(methods: Sequence[Method], tasks: Tasks) -> Callable[[Batch, Tensor], Tensor]:

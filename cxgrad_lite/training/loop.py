@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from ..core.method import Method
 from ..core.outer import Tasks, check_tasks, clip, meta_gradient
 from .engines import GRAPHS, arithmetic, device_of
-from .evaluation import evaluate
+from .evaluation import WEIGHTS, evaluate
 from .fused import fused_blocks
 from .graph import Captured
 from .overflow import check_gradients, check_losses, finite_gradients, look
@@ -48,7 +48,8 @@ def meta_steps(run: Run) -> Iterator[History]:
         with arithmetic(config.precision, device_of(method)), fused_blocks("fused" in run.config.engine):
             captured = captured and captured.ready()
             if captured:  # all of the following in one go
-                episodes, *results = captured()
+                with WEIGHTS:
+                    episodes, *results = captured()
             else:
                 optimiser.zero_grad()
                 episodes = tasks.sample()
@@ -62,7 +63,8 @@ def meta_steps(run: Run) -> Iterator[History]:
             check_gradients(method, finite, run.done + 1)
             if not captured:
                 clip(method.parameters(), config.clip_value, config.clip_norm)
-                optimiser.step()
+                with WEIGHTS:
+                    optimiser.step()
         sums = torch.tensor([task_losses, task_accuracies], dtype=torch.float64).sum(1)  # (2,)
         loss, accuracy = (total(sums) / len(episodes)).tolist()
         run.history.loss.append(loss)

@@ -15,7 +15,7 @@ from torch.optim import Adam
 from ..core.method import Method
 from ..core.outer import Tasks, check_tasks
 from .engines import Engine, Precision, choose_engine, device_of
-from .evaluation import Evaluation
+from .evaluation import WEIGHTS, Evaluation
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,8 @@ class Run:
 
     def rewind(self, state: dict[str, Any]) -> None:
         """Return to that state of method, tasks and random generators; tensors stay where they are in memory."""
-        self.method.load_state_dict(state["method"])
+        with WEIGHTS:
+            self.method.load_state_dict(state["method"])
         if state["tasks"]:
             self.tasks.load_state_dict(state["tasks"])  # type: ignore[attr-defined]
         set_random_states(state["random"])

@@ -161,3 +161,11 @@ def test_transform_gets_the_float_images():
     for one, two in zip(plain.sample() + list(plain.episodes(3)), doubled.sample() + list(doubled.episodes(3))):
         for (images, labels), (twice, same_labels) in zip(one, two):
             assert torch.equal(2 * images, twice) and torch.equal(labels, same_labels)
+
+
+def test_a_stream_goes_on_only_on_the_kind_of_device_where_it_began(stripes: ImageClasses) -> None:
+    tasks = TaskSampler(stripes, 3, 1, 1)
+    before = tasks.state_dict()
+    with pytest.raises(ValueError, match="another kind of device than cpu"):
+        tasks.load_state_dict({"generator": torch.zeros(16, dtype=torch.uint8)})  # as long as a GPU's
+    assert torch.equal(tasks.state_dict()["generator"], before["generator"])

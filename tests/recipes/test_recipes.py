@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cxgrad_lite import METHODS, CxGrad, evaluate, meta_train
-from cxgrad_lite.recipes import course
+from cxgrad_lite.recipes import course, paper
 from cxgrad_lite.recipes.course import best_recipe
 from cxgrad_lite.recipes.images import load_images
 from cxgrad_lite.recipes.published import PUBLISHED, find_recipe
@@ -20,13 +20,14 @@ from cxgrad_lite.recipes.results import RATES_FILE
 
 
 def test_the_shipped_runs_are_those_of_the_command() -> None:
-    expected = {f"{recipe.name}.safetensors" for recipe in course.whole_recipes(PRETRAINED)}
+    whole = [*course.whole_recipes(PRETRAINED), *paper.shipped()]
+    expected = {f"{recipe.name}.safetensors" for recipe in whole}
     assert {path.name for path in PRETRAINED.glob("*.safetensors")} == expected
     runs = json.loads((PRETRAINED / RATES_FILE).read_text())
     assert [Recipe(**run["recipe"]) for run in runs] == course.search_recipes()
     for run in runs:
         assert run["validation"]["episodes"] == Recipe(**run["recipe"]).episodes
-    for recipe in course.whole_recipes(PRETRAINED):
+    for recipe in whole:
         assert pretrained(recipe)[1]["test"]["episodes"] == recipe.episodes
 
 

@@ -1,18 +1,25 @@
-"""Which threads compute: a panel's must not share the cores with an idle pool of the notebook's own."""
+"""Threads: two may use one method at once, and a panel's shares no cores with an idle pool of the notebook's own."""
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
 
+from cxgrad_lite import METHODS, Conv4, Method, TrainConfig, evaluate, meta_train
+from cxgrad_lite.probes import block_outputs
 from cxgrad_lite.training.host import pause_function, release_pool
+from data_utils import TaskSampler
 
-pytestmark = pytest.mark.skipif(pause_function() is None, reason="torch has not brought a newer GNU OpenMP")
+newer_openmp = pytest.mark.skipif(pause_function() is None, reason="torch has not brought a newer GNU OpenMP")
 
 COUNT = """
 import json, threading, torch
@@ -35,6 +42,7 @@ print(json.dumps([start, pool, released, after, same, *seen]))
 """
 
 
+@newer_openmp
 def test_release_pool_ends_the_threads_of_the_caller() -> None:
     printed = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, check=True).stdout
     start, pool, released, after, same, in_worker = json.loads(printed)
@@ -45,6 +53,7 @@ def test_release_pool_ends_the_threads_of_the_caller() -> None:
     assert in_worker == start + 1, "the worker's job has no pool beside it but its own"
 
 
+@newer_openmp
 def test_another_threads_pool_is_left_alone() -> None:
     go, results = threading.Event(), []
 
@@ -60,3 +69,61 @@ def test_another_threads_pool_is_left_alone() -> None:
     thread.join()
     assert len(results) == 200
     assert results == [results[0]] * 200
+
+
+@pytest.fixture()
+def busy_switching() -> Iterator[None]:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def at_once(*actions: Callable[[], object]) -> list[object]:
+    """What the actions return, each in a thread of its own, begun together."""
+    with ThreadPoolExecutor(len(actions)) as pool:
+        gate = threading.Barrier(len(actions))
+
+        def begin(action: Callable[[], object]) -> object:
+            gate.wait()
+            return action()
+
+        return list(pool.map(begin, actions))
+
+
+def small(name: str) -> Method:
+    torch.manual_seed(0)
+    options = {"inner_steps": 2} if name in ("MAML", "CxGrad", "CAVIA") else {}
+    return METHODS[name](Conv4(1, 16, 3, width=4), **options)
+
+
+@pytest.mark.parametrize("name", ["MAML", "CxGrad", "MAMLPlusPlus", "CAVIA", "ProtoNet"])
+def test_two_threads_evaluate_one_method(name: str, tasks: TaskSampler, busy_switching: None) -> None:
+    method = small(name)
+    alone = evaluate(method, tasks, 10).per_task
+    results = at_once(*[lambda: evaluate(method, tasks, 10).per_task] * 3)
+    assert all(torch.equal(alone, result) for result in results)  # type: ignore[arg-type]
+
+
+def watched(method: Method, tasks: TaskSampler) -> None:
+    for _ in range(6):
+        evaluate(method, tasks, 3)
+        (support, (images, _)), *_ = tasks.episodes(1)
+        held = copy.deepcopy(method)
+        block_outputs(held, held.adapt(support), images)
+
+
+@pytest.mark.parametrize("engine", ["eager", "fused"])
+def test_a_training_is_not_disturbed_by_those_who_look(engine: str, tasks: TaskSampler, busy_switching: None) -> None:
+    """Evaluating in a cell while a panel trains the same method: parameters, losses and gradients are its own."""
+    config, finals = TrainConfig(12, engine=engine, progress=False), []  # type: ignore[arg-type]
+    for looks in (0, 2):
+        method, start = small("CxGrad"), tasks.state_dict()
+        names = [name for name, _ in method.named_parameters()]
+        watch = partial(watched, method, tasks)
+        losses, *_ = at_once(lambda: meta_train(method, tasks, config).loss, *[watch] * looks)  # noqa: B023
+        assert [name for name, _ in method.named_parameters()] == names and not method.net.blocks[0]._forward_hooks
+        assert all(isinstance(p, torch.nn.Parameter) for p in method.parameters())
+        finals.append([*losses, *(p.double().sum().item() for p in method.parameters())])  # type: ignore[misc]
+        tasks.load_state_dict(start)
+    assert finals[0] == finals[1]
