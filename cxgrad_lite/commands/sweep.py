@@ -141,7 +141,10 @@ def add_sweep_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     """Add ``sweep``, and ``pretrain``, the name that shipped checkpoints have for ``sweep course``."""
     about = "make every run of a plan that has no result; resumes where it was stopped"
     named = commands.add_parser("sweep", help=about, description=f"{about}. Plans: {', '.join(PLANS)}.")
-    named.add_argument("plan", metavar="PLAN", help="one of these, or MODULE:FUNCTION of your own")
+    named.add_argument("plan", metavar="PLAN", help="one of these, MODULE:FUNCTION of your own, or report")
+    named.add_argument(
+        "--page", type=Path, default=Path("results", "README.md"), help="what report writes (default: %(default)s)"
+    )
     about = "the same as sweep course: make the checkpoints that the notebooks load; resumes where it was stopped"
     course = commands.add_parser("pretrain", help=about, description=about)
     course.set_defaults(plan="course")
@@ -157,6 +160,14 @@ def add_sweep_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
 
 
 def run_sweep(options: argparse.Namespace) -> int:
+    if options.plan == "report":
+        from .report import report  # scipy takes a second to import
+
+        template = options.page.with_name("template.md").read_text(encoding="utf-8")
+        page = report(options.out or Path("results", "paper"), template)
+        options.page.write_text(page, encoding="utf-8")
+        print(f"{options.page}: {len(page.splitlines())} lines")
+        return GOOD
     plan, device = plan_named(options.plan), str(choose_device(options.device))
     out = options.out or Path("results", re.split("[-:]", options.plan)[0])
     sweep = Sweep(options.plan, plan.recipes, out.absolute(), options.engine or plan.engine, device)

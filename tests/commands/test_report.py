@@ -1,0 +1,67 @@
+"""The report is what the results say, and the findings quote nothing that is not in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from cxgrad_lite.commands import main
+from cxgrad_lite.commands.report import Arm, difference, report, summary, verdict
+
+RESULTS = Path(__file__).parents[2] / "results"
+PAPERS = {"5×5", "3,000", "50,000", "10,000", "84", "32", "4×4", "95 %"}  # settings, which are no results
+
+
+def test_the_page_is_the_one_that_the_results_make() -> None:
+    made = report(RESULTS / "paper", (RESULTS / "template.md").read_text(encoding="utf-8"))
+    assert (RESULTS / "README.md").read_text(encoding="utf-8") == made, "python -m cxgrad_lite sweep report"
+
+
+def test_findings_quote_the_page() -> None:
+    page, findings = ((RESULTS / name).read_text(encoding="utf-8") for name in ("README.md", "findings.md"))
+    numbers = re.findall(r"[+−]?\d[\d.,]*\d(?: %)?", re.sub(r"\]\([^)]*\)", "", findings))
+    results = [number for number in numbers if "." in number]
+    assert len(results) > 12
+    shown = re.findall(r"[+−]?\d[\d.]*\d", page)
+    assert [number for number in results if number.removesuffix(" %") not in shown] == []
+
+
+def test_an_empty_folder_makes_a_page_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "template.md").write_text("{runs} on {devices}\n{paper}\n{main}\n{map8_differences}\n{rates}")
+    assert main(["sweep", "report", "--out", str(tmp_path / "none"), "--page", str(tmp_path / "page.md")]) == 0
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert page.startswith("0 on none") and page.count("not run") > 20 and "compared yet" in page
+
+
+def arm_of(values: list[list[float]], seeds: list[int]) -> Arm:
+    rows = [{"recipe": {"seed": seed}, "test": {"per_task": row}} for seed, row in zip(seeds, values)]
+    return Arm("an arm", tuple(rows))
+
+
+def test_differences_are_paired_by_seed_and_task() -> None:
+    one, other = arm_of([[0.5, 0.7], [0.2, 0.3]], [0, 1]), arm_of([[0.1, 0.1], [0.9, 0.8]], [1, 2])
+    values, seeds = difference(one, other)
+    assert seeds == [1]
+    torch.testing.assert_close(values, torch.tensor([[10.0, 20.0]], dtype=torch.float64))
+
+
+def test_intervals_over_tasks_and_over_seeds() -> None:
+    values = torch.tensor([[1.0, 3.0], [3.0, 5.0], [5.0, 7.0]], dtype=torch.float64)
+    average, over_tasks, over_seeds = summary(values)
+    assert average == pytest.approx(4)
+    assert over_tasks == pytest.approx(1.96 * 2**0.5 / 2**0.5)
+    assert over_seeds == pytest.approx(4.3027 * 2 / 3**0.5, rel=1e-4)
+    assert (
+        verdict(values).startswith("undecided") and verdict(values + 10) == "ahead" and verdict(values - 20) == "behind"
+    )
+    assert verdict(values[:1]) == "one seed decides nothing"
+
+
+def test_every_result_says_where_it_comes_from() -> None:
+    for path in (RESULTS / "paper").glob("*.json"):
+        result = json.loads(path.read_text())
+        assert re.fullmatch(r"[0-9a-f]{40}", result["commit"]) and result["device"] and result["command"], path
