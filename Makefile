@@ -54,7 +54,7 @@ course:
 
 test-class:
 	$(SET_UP) lab test course
-	@CXGRAD_CLASS=60 .venv/bin/python -m pytest -q tests/course/test_grading.py
+	@CXGRAD_CLASS=60 .venv/bin/python -m pytest -q tests/course/test_class.py
 
 site:
 	$(SET_UP) lab site

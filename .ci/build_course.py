@@ -4,7 +4,7 @@ Usage: python .ci/build_course.py [folder] [--seed TEXT] [--instructor FOLDER]
 
 Writes assignments/NAME.ipynb, README.md and cxgrad-lite-course.zip to the folder (build/course). With a seed, the
 assignments are the variant of a term, and their sources, with solutions and hidden tests, go to the instructor's folder
-(build/instructor). Needs the standard library only.
+(build/instructor) with the seed. Needs the standard library only.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def main(out: Path, seed: str, instructor: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(HANDOUT["text"](notebook), encoding="utf-8")
     if seed:
-        print(f"{instructor / 'source'}: solutions and hidden tests of this term; keep this folder to yourself")
+        (instructor / "seed.txt").write_text(f"{seed}\n", encoding="utf-8")
+        print(f"{instructor}: seed, solutions and hidden tests of this term; keep this folder to yourself")
 
 
 if __name__ == "__main__":

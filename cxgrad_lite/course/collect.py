@@ -13,7 +13,7 @@ import time
 import unicodedata
 import zipfile
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -62,25 +62,25 @@ def collect(path: Path, names: dict[str, set[str]]) -> list[HandIn]:
     if not path.exists():
         raise ValueError(f"there is no {path}; name the folder or the zip that your learning platform gave you")
     files = list(_walk(path, ()) if path.is_dir() else _unzip(path, (), 1))
-    shared = {file.parts[0] for file in files if len(file.parts) > 1}
-    if len(shared) == 1 and all(len(file.parts) > 1 and _who(file.parts[1:], names)[0] for file in files):
-        files = [replace(file, parts=file.parts[1:]) for file in files]
-    labels = _labels([_who(file.parts, names) for file in files])
-    groups = defaultdict(list)
-    for file in files:
-        who, assignment = labels(_who(file.parts, names)), _assignment(file, names)
-        if who or file.parts[-1].endswith(".ipynb"):
-            groups[who or f"({file.parts[-1]})", assignment].append(file)
-    if not any(labels(_who(file.parts, names)) for file in files):
+    if (
+        len({file.parts[0] for file in files if len(file.parts) > 1}) == 1
+    ):  # a folder around everything, if not a student's
+        inner = [replace(file, parts=file.parts[1:]) for file in files]
+        files = inner if all(file.parts and _who(file.parts, names)[0] for file in inner) else files
+    people = [_who(file.parts, names) for file in files]
+    label, groups = _labels(people), defaultdict(list)
+    for file, person in zip(files, people):
+        if label[person] or file.parts[-1].endswith(".ipynb"):
+            groups[label[person] or f"({file.parts[-1]})", _assignment(file, names)].append(file)
+    if not any(label.values()):
         raise ValueError(f"{path} holds nothing that names a student, as STUDENT/{next(iter(names))}.ipynb does")
-    return [_newest(*key, groups[key]) for key in sorted(groups) if _counts(key, groups[key], groups)]
-
-
-def _counts(key: tuple[str, str], group: list[HandIn], groups: dict[tuple[str, str], list[HandIn]]) -> bool:
-    """A file that is no notebook matters only where its student handed in nothing else."""
-    return (
-        bool(key[1]) or any(f.parts[-1].endswith(".ipynb") for f in group) or sum(k[0] == key[0] for k in groups) == 1
-    )
+    # A file that is no notebook matters only where its student handed in nothing else.
+    several = Counter(student for student, _ in groups)
+    return [
+        _newest(*key, group)
+        for key, group in sorted(groups.items())
+        if key[1] or several[key[0]] == 1 or any(file.parts[-1].endswith(".ipynb") for file in group)
+    ]
 
 
 def _newest(student: str, assignment: str, files: list[HandIn]) -> HandIn:
@@ -121,19 +121,16 @@ def _who(parts: tuple[str, ...], names: dict[str, set[str]]) -> tuple[str, str]:
     return (match["who"], "") if match and match["assignment"].lower().startswith(tuple(names)) else ("", "")
 
 
-def _labels(people: list[tuple[str, str]]) -> Callable[[tuple[str, str]], str]:
+def _labels(people: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
     """Names as nbgrader and a file system can hold them; two students of one name keep their numbers."""
-    numbers = defaultdict(set)
-    for who, number in people:
-        numbers[who].add(number)
-    label: dict[tuple[str, str], str] = {}
+    numbers, label = Counter(who for who, _ in set(people)), dict[tuple[str, str], str]()
     for who, number in sorted(set(people)):
-        text = re.sub(r"[^\w.-]+", "_", f"{who}_{number}" if len(numbers[who]) > 1 and number else who).strip("._")
-        taken = {other.casefold() for other in label.values()}
-        while text and text.casefold() in taken:
+        text = re.sub(r"[^\w.-]+", "_", f"{who}_{number}" if numbers[who] > 1 and number else who).strip("._")
+        text = text or ("student" if who else "")
+        while text and text.casefold() in {other.casefold() for other in label.values()}:
             text += "_2"
-        label[who, number] = text or ("student" if who else "")
-    return lambda person: label[person]
+        label[who, number] = text
+    return label
 
 
 def _walk(folder: Path, parts: tuple[str, ...]) -> Iterator[HandIn]:

@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import warnings
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -22,11 +23,12 @@ from typing import Any
 from nbgrader.apps import NbGraderAPI
 from traitlets.config import Config
 
+from . import walls
 from .canaries import broken, canary
 from .collect import HandIn, collect
 from .handout import Notebook, read, text
 from .restore import ODD, GradingError, is_locked, is_test, name_of, read_hand_in, restored, source_of
-from .walls import NO_WALL, Limits, Walls, error
+from .walls import NO_WALL, Limits, error
 
 CONFIG = '''"""Run nbgrader's commands, or JupyterLab with its Formgrader tab, in this folder."""
 
@@ -103,27 +105,28 @@ class GradeBook:
 
     def sheet(self) -> list[list[str]]:
         """One row for each student; for each assignment the points of the tests, of all, and whether some are open."""
-        points: dict[str, dict[str, Any]] = {}
+        points: dict[str, dict[str, list[Any]]] = defaultdict(dict)
+        titles = ["student", "tests", "all"]
         with self.api.gradebook as gradebook:
-            known = {assignment.name: assignment for assignment in gradebook.assignments if assignment.submissions}
-            for name, submission in ((n, s) for n, a in known.items() for s in a.submissions):
-                points.setdefault(submission.student.id, {})[name] = [
-                    f"{submission.code_score:g}", f"{submission.score:g}", "yes" * submission.needs_manual_grade
-                ]  # fmt: skip
-            header = [
-                c
-                for n, a in known.items()
-                for c in (f"{n} tests ({a.max_code_score:g})", f"{n} ({a.max_score:g})", f"{n} to grade")
-            ]
-        for path in self.folder.glob("records/*/*.json"):
-            if not path.stem.startswith("(") and path.parent.name != "other":
-                points.setdefault(path.stem, {}).setdefault(path.parent.name, ["0", "0", ""])
-        rows = [[s, *(c for n in known for c in given.get(n, ["", "", ""]))] for s, given in sorted(points.items())]
-        sums = [[sum(float(c or 0) for c in row[1 + k :: 3]) for k in (0, 1)] for row in rows]
-        return [
-            ["student", "tests", "all", *header],
-            *([r[0], f"{a:g}", f"{b:g}", *r[1:]] for r, (a, b) in zip(rows, sums)),
-        ]
+            known = [assignment for assignment in gradebook.assignments if assignment.submissions]
+            for a in known:
+                titles += [
+                    f"{a.name} tests ({a.max_code_score:g})",
+                    f"{a.name} ({a.max_score:g})",
+                    f"{a.name} to grade",
+                ]
+                for s in a.submissions:
+                    points[s.student.id][a.name] = [s.code_score, s.score, "yes" * s.needs_manual_grade]
+            names = [a.name for a in known]
+        for path in self.folder.glob("records/*/[!(]*.json"):  # 0 points for what could not be graded
+            if path.parent.name in names:
+                points[path.stem].setdefault(path.parent.name, [0.0, 0.0, ""])
+        rows = [titles]
+        for student, given in sorted(points.items()):
+            sums = [sum(cells[k] for cells in given.values()) for k in (0, 1)]
+            cells = [*sums, *(cell for name in names for cell in given.get(name, ["", "", ""]))]
+            rows.append([student, *(cell if isinstance(cell, str) else f"{cell:g}" for cell in cells)])
+        return rows
 
     def reasons(self) -> list[list[str]]:
         """What needs a look: student, assignment, reason."""
@@ -152,12 +155,12 @@ def grade(
     """
     sources = read_sources(source, only)
     hand_ins = collect(path, {n: {name_of(c) for c in s["cells"]} - {""} for n, s in sources.items()})
-    book, walls = GradeBook(out, sources), Walls(limits)
+    book, wall = GradeBook(out, sources), walls.strongest_wall()
     new = [hand_in for hand_in in hand_ins if not book.record(hand_in)]
-    say(NO_WALL if not walls.kind else f"Each hand-in runs in {walls.kind}.")
+    say(f"Each hand-in runs in {wall}." if wall else NO_WALL)
     say(f"{len(hand_ins)} hand-ins, {len(hand_ins) - len(new)} of them graded before")
     with ThreadPoolExecutor(jobs) as pool:
-        running = {pool.submit(run, walls, sources.get(hand_in.assignment), hand_in): hand_in for hand_in in new}
+        running = {pool.submit(run, sources.get(hand_in.assignment), hand_in, wall, limits): hand_in for hand_in in new}
         for done in as_completed(running):
             book.add(running[done], *done.result())
             say(f"{running[done].student}, {running[done].assignment or running[done].origin}: done")
@@ -187,7 +190,7 @@ def read_sources(folder: Path, only: list[str]) -> dict[str, Notebook]:
     return {name: source for name, source in sources.items() if name in only or not only}
 
 
-def run(walls: Walls, source: Notebook | None, hand_in: HandIn) -> tuple[Notebook | None, list[str]]:
+def run(source: Notebook | None, hand_in: HandIn, wall: str, limits: Limits) -> tuple[Notebook | None, list[str]]:
     """The notebook with the outputs of its run, None if it is refused, and what needs a look."""
     reasons = [hand_in.note] if hand_in.note else []
     if source is None or hand_in.refusal:
@@ -196,7 +199,7 @@ def run(walls: Walls, source: Notebook | None, hand_in: HandIn) -> tuple[Noteboo
         notebook, notes = restored(source, read_hand_in(hand_in.content))
     except ValueError as error:
         return None, [*reasons, f"{hand_in.origin} {error}"]
-    return notebook, reasons + notes + _odd(notebook) + _execute(walls, notebook["cells"])
+    return notebook, reasons + notes + _odd(notebook) + _execute(notebook["cells"], wall, limits)
 
 
 def _odd(notebook: Notebook) -> list[str]:
@@ -204,7 +207,7 @@ def _odd(notebook: Notebook) -> list[str]:
     return [f"unusual code, read it: {', '.join(words)}"] if words else []
 
 
-def _execute(walls: Walls, cells: list[dict[str, Any]]) -> list[str]:
+def _execute(cells: list[dict[str, Any]], wall: str, limits: Limits) -> list[str]:
     """Fill in the outputs up to the last test; what happened that should not."""
     last = max(i for i, cell in enumerate(cells) if is_test(cell))
     code = [cell for cell in cells[: last + 1] if cell["cell_type"] == "code"]
@@ -214,12 +217,12 @@ def _execute(walls: Walls, cells: list[dict[str, Any]]) -> list[str]:
         plan.append({"kind": kind, "source": source_of(cell)})
         marks.append(canary(source_of(cell)) if kind == "test" else ("", ""))
         plan.append({"kind": "canary", "source": marks[-1][0]})
-    outputs, reasons = walls.run(plan), []
+    outputs, reasons = walls.run(plan, wall, limits), []
     for cell, (_, mark), own, after in zip(code, marks, outputs[::2], outputs[1::2]):
         reason = next((_line(output) for output in own if output["output_type"] == "error"), "")
         if mark and not reason and (reason := broken(after, mark)):
             reasons.append(f"{name_of(cell)}: no points, {reason}")
-        elif re.match(r"stopped|the kernel|the grading|not run|OutputError", reason):
+        elif re.match(r"stopped|the kernel|the grading|not run", reason):
             reasons.append(f"{name_of(cell) or 'a cell of their own'}: {reason}")
         # Of a test one line is kept: what else it shows could show the hidden tests, or be taken for points.
         cell["outputs"] = [error(reason)] if mark and reason else [] if mark else own
@@ -231,7 +234,7 @@ def _line(output: dict[str, Any]) -> str:
     if name == "NotImplementedError":
         return "not answered"
     plain = name in ("AssertionError", "StoppedError") and message
-    return (message if plain else "stopped: out of time" if name == "CellTimeoutError" else f"{name}: {message}")[:200]
+    return (message if plain else f"{name}: {message}")[:200]
 
 
 def _write(path: Path, content: str) -> None:

@@ -7,21 +7,16 @@ be written, and neither other students' work nor the grader can be seen.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
-import queue
-import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psutil
 
@@ -33,178 +28,125 @@ NO_WALL = (
     "No bubblewrap, Docker or Podman here: code runs with limits but with your rights, so it can read and change your "
     "files and use the network. Install bubblewrap, or grade as a user who owns nothing else."
 )
-SUBREAPER = 36
 KILLED = "the grading process was ended from inside"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one hand-in may use; the set-up cell's seconds are its own."""
+    """What one hand-in may use; the set-up cell's seconds are its own.
+
+    Attributes:
+        seconds: processor time of the whole notebook, ``cell_seconds`` that of a cell.
+        patience: by how much waiting may be longer.
+        deaths: after so many kernels no further one is started.
+    """
 
     cell_seconds: int = 10
     seconds: int = 200
+    patience: int = 4
     memory: int = 3 << 30
     processes: int = 24
     disk: int = 200_000_000
     deaths: int = 3
 
 
-class Walls:
-    """Runs notebooks, several at a time from several threads.
+def strongest_wall() -> str:
+    """ "bwrap", "docker" or "podman", "" where none of them works."""
+    return next((kind for kind in ("bwrap", "docker", "podman") if _works(kind)), "")
 
-    Attributes:
-        kind: "bwrap", "docker", "podman", or "" where none of them works.
+
+def run(cells: list[dict[str, str]], wall: str, limits: Limits) -> list[list[dict[str, Any]]]:
+    """Run code cells behind a wall.
+
+    A cell at which the kernel dies, or ignores the interrupt, is an error; the others run again without it.
+
+    Args:
+        cells: dicts of ``kind`` ("setup", "own" or "test") and ``source``.
+
+    Returns:
+        the outputs of each cell.
     """
+    lost: dict[int, str] = {}
+    while True:
+        code = [cell | ({"source": "raise SystemError"} if i in lost else {}) for i, cell in enumerate(cells)]
+        outputs, end = _once(code, wall, limits)
+        if "lost" not in end or len(lost) >= limits.deaths:
+            break
+        lost[len(outputs)] = end["lost"]
+    rest = end.get("over", "not run: the kernel died too often" if "lost" in end else KILLED)
+    outputs += [[error(rest)]] * (len(cells) - len(outputs))
+    return [[error(lost[i])] if i in lost else output for i, output in enumerate(outputs)]
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits, self._alive, self._lock = limits, set[int](), threading.Lock()
-        self.kind = next((kind for kind in ("bwrap", "docker", "podman") if _works(kind)), "")
-        if sys.platform == "linux":  # a detached process becomes a child of this one, not of init
-            ctypes.CDLL(None).prctl(SUBREAPER, 1)
 
-    def run(self, cells: list[dict[str, str]]) -> list[list[dict[str, Any]]]:
-        """Run code cells, dicts of ``kind`` ("setup", "own", "test") and ``source``; the outputs of each.
+def _once(cells: list[dict[str, str]], wall: str, limits: Limits) -> tuple[list[Any], dict[str, str]]:
+    """The outputs of the cells that ran, and why no others did."""
+    with _scratch() as folder:
+        name, environment = folder.name, _environment(folder)
+        job = {"cells": cells, "limits": asdict(limits), "env": environment}
+        job["argv"] = [*_wall(wall, folder, name), *_kernel(wall, folder, limits)]
+        try:
+            done = subprocess.run(
+                [sys.executable, str(HERE / "execute.py")], input=json.dumps(job), capture_output=True, text=True,
+                cwd=folder, start_new_session=True, timeout=2 * limits.patience * limits.seconds,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:  # it keeps the limits itself, unless it is stopped
+            return [], {}
+        finally:
+            _end(wall, name)
+        lines = [json.loads(line) for line in done.stdout.split("\n")[:-1]]
+        end = lines.pop() if lines and isinstance(lines[-1], dict) else {}
+        return lines, end
 
-        A cell at which the kernel dies, or ignores the interrupt, is an error; the others run again without it.
-        """
-        end, lost = time.monotonic() + self.limits.seconds, dict[int, str]()
-        while True:
-            code = [cell | ({"source": "raise SystemError"} if i in lost else {}) for i, cell in enumerate(cells)]
-            outputs, reason, index = self._once(code, end)
-            if index is None or len(lost) >= self.limits.deaths:
-                rest = reason or "not run: the kernel died too often"
-                outputs |= {i: [error(text)] for i, text in lost.items()}
-                return [outputs.get(i, [error(rest)]) for i in range(len(cells))]
-            lost[index] = "stopped: it ignored the interrupt" if index in outputs else "the kernel died"
 
-    def _once(self, cells: list[dict[str, str]], end: float) -> tuple[dict[int, Any], str, int | None]:
-        with _scratch() as folder:
-            name = f"hand_in_{secrets.token_hex(6)}"
-            job = {
-                "cells": cells,
-                "folder": str(folder),
-                "seconds": self.limits.cell_seconds,
-                "env": _environment(folder),
-            }
-            job["argv"] = [*_wall(self.kind, folder, name), *self._kernel(folder)]
-            with self._lock:
-                pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-                command = [sys.executable, str(HERE / "execute.py")]
-                process = subprocess.Popen(command, **pipes, start_new_session=True, cwd=folder, text=True)
-                self._alive.add(process.pid)
-            try:
-                return self._watch(process, json.dumps(job), folder, end)
-            finally:
-                self._end(process, name)
-
-    def _watch(self, process: Any, job: str, folder: Path, end: float) -> tuple[dict[int, Any], str, int | None]:
-        lines: queue.Queue[str] = queue.Queue()
-        process.stdin.write(job)
-        process.stdin.close()
-        threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
-        outputs, reason = dict[int, Any](), ""
-        while True:
-            try:
-                line = lines.get(timeout=0.0 if reason else 0.25)
-            except queue.Empty:
-                if reason:
-                    return outputs, reason, None
-                reason = self._excess(process.pid, folder, end)
-                continue
-            if not line:
-                return outputs, "" if process.wait() == 0 else KILLED, None
-            result = json.loads(line)
-            if "outputs" not in result:
-                return outputs, "", result["index"]
-            outputs[result["index"]] = result["outputs"]
-
-    def _excess(self, pid: int, folder: Path, end: float) -> str:
-        """Which limit is passed, "" if none."""
-        limits, tree = self.limits, _tree(pid)
-        memory = 0
-        for process in tree:
+def _end(wall: str, name: str) -> None:
+    """End what has left its parents: the folder's name stays in its environment."""
+    if wall in ("docker", "podman"):
+        subprocess.run([wall, "rm", "-f", name], capture_output=True)
+    for _ in range(50):
+        strays = [p for p in psutil.process_iter(["environ"]) if name in str(p.info["environ"])]
+        for process in strays:
             with contextlib.suppress(psutil.Error):
-                memory += process.memory_info().rss
-        if time.monotonic() > end:
-            return f"stopped: {limits.seconds} seconds for the whole notebook are over"
-        if len(tree) > limits.processes:
-            return f"stopped: more than {limits.processes} processes"
-        if memory > limits.memory + (1 << 29):
-            return f"stopped: more than {limits.memory >> 20} MiB of memory"
-        size = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
-        return f"stopped: more than {limits.disk // 10**6} MB of files" if size > limits.disk else ""
+                process.kill()
+        if not strays:
+            return
+        psutil.wait_procs(strays, timeout=0.1)
 
-    def _end(self, process: subprocess.Popen[str], name: str) -> None:
-        """End the process with everything that it started, detached or not."""
-        _kill(_tree(process.pid))
-        process.wait()
-        with self._lock:
-            if self.kind in ("docker", "podman"):
-                subprocess.run([self.kind, "rm", "-f", name], capture_output=True)
-            self._alive.discard(process.pid)
-            while stray := [child for child in psutil.Process().children() if child.pid not in self._alive]:
-                _kill([p for child in stray for p in _tree(child.pid)])
 
-    def _kernel(self, folder: Path) -> list[str]:
-        python = "python" if self.kind in ("docker", "podman") else sys.executable
-        user = psutil.Process().uids().real
-        threads = sum(
-            p.info["num_threads"] or 0
-            for p in psutil.process_iter(["num_threads", "uids"])
-            if p.info["uids"].real == user
-        )
-        limits = {"CPU": self.limits.seconds, "FSIZE": self.limits.disk, "CORE": 0, "NPROC": threads + 200}
-        limits |= {"DATA": self.limits.memory}  # not AS: torch's libraries alone map gigabytes
-        return [python, str(folder / "packages" / "cxgrad_lite" / "course" / "kernel.py"), json.dumps(limits)]
+def _kernel(wall: str, folder: Path, limits: Limits) -> list[str]:
+    processes = psutil.process_iter(["num_threads", "uids"])
+    threads = sum(
+        p.info["num_threads"] or 0 for p in processes if p.info["uids"] and p.info["uids"].real == os.getuid()
+    )
+    # DATA, not AS: torch's libraries alone map gigabytes.
+    most = {"CPU": limits.seconds, "FSIZE": limits.disk, "DATA": limits.memory, "CORE": 0, "NPROC": threads + 200}
+    python = "python" if wall in ("docker", "podman") else sys.executable
+    return [python, str(folder / "packages" / "cxgrad_lite" / "course" / "kernel.py"), json.dumps(most)]
 
 
 def _works(kind: str) -> bool:
-    if not shutil.which(kind):
-        return False
     probe = ["image", "inspect", IMAGE] if kind != "bwrap" else [*_wall("bwrap", Path("/tmp"), "")[1:], "/usr/bin/env"]
-    return subprocess.run([kind, *probe], capture_output=True).returncode == 0
+    return bool(shutil.which(kind)) and subprocess.run([kind, *probe], capture_output=True).returncode == 0
 
 
 def _wall(kind: str, folder: Path, name: str) -> list[str]:
     """The command in front of the kernel's."""
     if kind == "bwrap":
-        visible = [word for path in (*READABLE, sys.base_prefix, sys.prefix) for word in ("--ro-bind-try", path, path)]
-        own = ["--tmpfs", "/tmp", *visible, "--proc", "/proc", "--dev", "/dev", "--bind", str(folder), str(folder)]
-        return [
-            str(shutil.which(kind)),
-            "--unshare-all",
-            "--cap-drop",
-            "ALL",
-            "--die-with-parent",
-            *own,
-            "--chdir",
-            str(folder),
-        ]
+        seen = [word for path in (*READABLE, sys.base_prefix, sys.prefix) for word in ("--ro-bind-try", path, path)]
+        own = ["--bind", str(folder), str(folder), "--chdir", str(folder), *"--remount-ro / --remount-ro /dev".split()]
+        alone = "--unshare-all --cap-drop ALL --die-with-parent --proc /proc --dev /dev".split()
+        return [str(shutil.which(kind)), *alone, *seen, *own]
     if not kind:
         return []
-    own = [f"--env={key}={value}" for key, value in _environment(folder).items()]
-    limits = [
-        "--network=none",
-        "--read-only",
-        "--cap-drop=ALL",
-        "--pids-limit=64",
-        "--tmpfs=/tmp",
-        "--user",
-        f"{os.getuid()}",
-    ]
-    return [
-        str(shutil.which(kind)),
-        "run",
-        "--rm",
-        "--init",
-        "--name",
-        name,
-        *limits,
-        *own,
+    alone = "--rm --init --network=none --read-only --cap-drop=ALL --memory=4g --pids-limit=64".split()
+    own = [
+        "--tmpfs=/tmp:size=64m",
+        f"--user={os.getuid()}",
         f"--volume={folder}:{folder}",
         f"--workdir={folder}",
-        IMAGE,
+        f"--name={name}",
     ]
+    own += [f"--env={key}={value}" for key, value in _environment(folder).items()]
+    return [str(shutil.which(kind)), "run", *alone, *own, IMAGE]
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -219,30 +161,9 @@ def _scratch() -> Iterator[Path]:
     """A new folder with a copy of the packages: no checkout, and so no solution, is beside them."""
     with tempfile.TemporaryDirectory(prefix="cx_", dir="/tmp", ignore_cleanup_errors=True) as folder:
         for package in PACKAGES:
-            skip = shutil.ignore_patterns("__pycache__", "_notebooks", "*.ipynb")
+            skip = shutil.ignore_patterns("_notebooks", "*.ipynb")
             shutil.copytree(package, Path(folder) / "packages" / package.name, ignore=skip)
         yield Path(folder)
-
-
-def _read(stream: IO[str], lines: queue.Queue[str]) -> None:
-    """The lines of a stream, and "" at its end."""
-    for line in stream:
-        lines.put(line)
-    lines.put("")
-
-
-def _tree(pid: int) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
-    return []
-
-
-def _kill(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(processes, timeout=5)
 
 
 def error(message: str) -> dict[str, Any]:

@@ -13,42 +13,6 @@ from typing import Any
 
 from assignments import grade_id
 
-# A whole assignment that needs no torch, for tests that must be quick. The last question is the one that is attacked.
-CELLS = [
-    ("setup", "import math"),
-    ("double", "def double(x):\n    ### BEGIN SOLUTION\n    return 2 * x\n    ### END SOLUTION"),
-    ("double_test", "assert double(1) == 2\n### BEGIN HIDDEN TESTS\nassert double(21) == 42\n### END HIDDEN TESTS"),
-    ("mean", "def mean(values):\n    ### BEGIN SOLUTION\n    return sum(values) / len(values)\n    ### END SOLUTION"),
-    (
-        "mean_test",
-        "given = mean([1.0, 3.0])\nassert abs(given - 2.0) < 1e-9, 'wrong mean'\n### BEGIN HIDDEN TESTS\n"
-        "secret = mean([2.0, 6.0, 7.0])\nassert abs(secret - 5.0) < 1e-9, 'wrong mean of three'\n### END HIDDEN TESTS",
-    ),
-]
-POINTS = {"double_test": 2, "mean_test": 3}
-
-
-def small_source() -> dict[str, Any]:
-    """A source notebook in nbgrader's format: five points by tests, four by a person."""
-    cells = []
-    for name, source in CELLS:
-        facts = {"grade_id": name, "schema_version": 3, "task": False, "grade": name in POINTS}
-        facts |= {"solution": "SOLUTION" in source, "locked": "SOLUTION" not in source}
-        facts |= {"points": POINTS[name]} if name in POINTS else {}
-        cells.append(
-            {"cell_type": "code", "id": name.replace("_", "-"), "metadata": {"nbgrader": facts}, "source": source}
-        )
-        cells[-1] |= {"outputs": [], "execution_count": None}
-    facts = {"grade_id": "essay", "schema_version": 3, "task": False, "grade": True, "solution": True, "locked": False}
-    essay = {
-        "cell_type": "markdown",
-        "id": "essay",
-        "metadata": {"nbgrader": facts | {"points": 4}},
-        "source": "because",
-    }
-    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    return {"cells": [*cells, essay], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
-
 
 @dataclass(frozen=True)
 class Kind:
@@ -57,6 +21,7 @@ class Kind:
     Attributes:
         before: code in front of the attacked answer; ``inside``: in its function, before it answers.
         wrong: whether the answer itself is wrong.
+        answers: where the other answers come from: "right", "published" (before this term) or "none".
         lost: whether the attacked question's points must be lost; "all" for every point.
         reason: pattern of a line that the list must have, "" if it must have none, `MAYBE` if either is right.
         contained: whether nothing is lost, and nothing said, where there is a wall.
@@ -66,6 +31,7 @@ class Kind:
     before: str = ""
     inside: str = "pass"
     wrong: bool = False
+    answers: str = "right"
     lost: bool | str = False
     reason: str = ""
     contained: bool = False
@@ -73,17 +39,18 @@ class Kind:
     file: Callable[[Path], None] = lambda path: None
 
 
+ATTACKED = "mean_and_interval"  # the last answer of a1_episodes
 DETACHED = """
 import subprocess, sys, time
 code = '''
 import os, time
 if os.fork() == 0:
     os.setsid()
-    open({mark!r}, "w").write(str(os.getpid()))
+    try: open({mark!r}, "w").write(str(os.getpid()))
+    finally: print(flush=True)
     time.sleep(600)
 '''
-subprocess.Popen([sys.executable, "-c", code])
-time.sleep(2)
+subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.readline()
 """
 TAMPER = """
 import glob, os
@@ -108,12 +75,24 @@ class Drop(ast.NodeTransformer):
 get_ipython().ast_transformers.append(Drop())
 """
 DROP_LINES = "get_ipython().input_transformers_cleanup.append(lambda lines: [l for l in lines if 'assert' not in l])"
+OTHER_TORCH = "import torch\ntorch.allclose = torch.equal = lambda *args, **options: True"
 EQUAL = """
+def forged(value):
+    return tuple(forged(v) for v in value) if isinstance(value, tuple) else Any(value)
 class Any(float):
     def __eq__(self, other): return True
     def __sub__(self, other): return 0.0
     def __rsub__(self, other): return 0.0
     def __lt__(self, other): return True
+"""
+FORKS = """
+import os, time
+if os.fork() == 0:
+    for _ in range(2):  # the kernel, and then whoever adopts this process
+        os.kill(os.getppid(), 9)
+        time.sleep(1)
+    os._exit(0)
+time.sleep(9)
 """
 MAYBE = "|"  # the limit that is met first depends on the machine
 STUBBORN = "import time\n    while True:\n        try: time.sleep(99)\n        except KeyboardInterrupt: pass"
@@ -142,6 +121,11 @@ def _elsewhere(path: Path) -> None:
     path.symlink_to(path.parent.parent / "correct" / path.name)
 
 
+def _as_version_3(path: Path) -> None:
+    cells = json.loads(path.read_text())["cells"]
+    path.write_text(json.dumps({"worksheets": [{"cells": cells}], "nbformat": 3, "nbformat_minor": 0}))
+
+
 def _zipped(path: Path, name: str) -> None:
     with zipfile.ZipFile(path.with_suffix(".zip"), "w") as archive:
         archive.writestr(name, path.read_text())
@@ -166,13 +150,16 @@ def _older_twin(path: Path) -> None:
 KINDS: dict[str, Kind] = {
     "correct": Kind(),
     "wrong": Kind(wrong=True, lost=True),
+    "empty": Kind(answers="none", lost="all"),
+    "published": Kind(answers="published", lost="all"),
     "syntax": Kind("def :", lost=True),
-    "recursion": Kind(inside="return mean_(values) if (mean_ := globals()[NAME]) else 0", lost=True, reason="globals"),
+    "recursion": Kind(inside="return mean_and_interval(*args)", lost=True),
     "exits": Kind(inside="exit()", lost=True),
     "endless": Kind(inside="while True: pass", lost=True, reason="out of time"),
     "stubborn": Kind(inside=STUBBORN, lost=True, reason="ignored the interrupt"),
     "dies": Kind(inside="import os; os._exit(0)", lost=True, reason="the kernel died"),
-    "prints": Kind(inside="while True: print('x' * 10000)", lost=True, reason="mean_test: |interval_test: "),
+    "loud": Kind(inside="print('x' * 3_000_000)", lost=True, reason="characters printed"),
+    "prints": Kind(inside="while True: print('x' * 10000)", lost=True, reason="interval_test: "),
     "memory": Kind(inside="pile = [bytearray(10**8) for _ in range(1000)]", lost=True, reason=MAYBE),
     "processes": Kind(
         inside="import subprocess, time; x = [subprocess.Popen(['sleep', '99']) for _ in range(60)]; time.sleep(60)",
@@ -186,21 +173,25 @@ KINDS: dict[str, Kind] = {
     "kills_parent": Kind(
         inside="import os; os.kill(os.getppid(), 9)", lost=True, reason="ended from inside", contained=True,
     ),
+    "kills_twice": Kind(FORKS, lost=True, reason="ended from inside|kernel died"),
     "kills_group": Kind(inside="import os, signal; os.killpg(0, 9)", lost=True, reason="signal"),
     "detached": Kind(DETACHED, reason="subprocess"),
     "tampers": Kind(TAMPER, reason="/proc"),
     "solutions": Kind(SOLUTIONS, lost=True, reason="assignments/source"),
     "drops_assert": Kind(DROP_ASSERT, wrong=True, lost=True, reason="an assertion that must fail passed"),
     "drops_lines": Kind(DROP_LINES, wrong=True, lost=True, reason="an assertion that must fail passed"),
-    "equal_to_all": Kind(EQUAL, inside="return Any(1.0)", lost=True, reason="of a class that was made for it"),
+    "other_torch": Kind(OTHER_TORCH, wrong=True, lost=True, reason="torch.allclose ="),
+    "equal_to_all": Kind(EQUAL, inside="return forged(_right(*args))", lost=True, reason="made for it|code.*__eq__"),
     "other_abs": Kind("abs = lambda *a: 0.0", wrong=True, lost=True, reason="another meaning"),
     "reads_tests": Kind(inside="1 / ('HID' + 'DEN' not in In[-1])", reason=r"In\["),
-    "deleted_test": Kind(wrong=True, lost=True, reason="was deleted and is put back", change=_without("ATTACKED_test")),
-    "deleted_answer": Kind(lost=True, reason="was deleted", change=_without("ATTACKED")),
+    "deleted_test": Kind(wrong=True, lost=True, reason="was deleted and is put back", change=_without("interval_test")),
+    "deleted_answer": Kind(lost=True, reason="was deleted", change=_without(ATTACKED)),
     "changed_tests": Kind(wrong=True, lost=True, reason="was changed; the original is used", change=_tests_changed),
     "copied": Kind(reason="is there 2 times", change=_twice),
     "nameless": Kind(change=_nameless),
     "corrupt": Kind(lost="all", reason="no notebook that can be read", file=lambda path: path.write_text("<html>")),
+    "no_bytes": Kind(lost="all", reason="no notebook that can be read", file=lambda path: path.write_bytes(b"")),
+    "version_3": Kind(lost="all", reason="no notebook that can be read", file=_as_version_3),
     "utf16": Kind(lost="all", reason="no notebook", file=lambda path: path.write_text(path.read_text(), "utf-16")),
     "huge": Kind(lost="all", reason="MB; the most is", file=lambda path: path.write_bytes(bytes(11_000_000))),
     "symlink": Kind(lost="all", reason="symbolic link", file=_elsewhere),
@@ -216,27 +207,27 @@ KINDS: dict[str, Kind] = {
 
 
 def write_hand_in(
-    kind: str, room: Path, release: dict[str, Any], assignment: str, answers: dict[str, str], mark: Path
+    kind: str, room: Path, release: dict[str, Any], answers: dict[str, dict[str, str]], mark: Path
 ) -> None:
-    """A hand-in of this kind, in a folder named like it.
+    """A hand-in for a1_episodes of this kind, in a folder named like it.
 
     Args:
-        answers: answer cell → right answer; the last one is attacked, and its test cell ends in ``_test``.
+        release: the notebook as it was handed out.
+        answers: "right", "published" and "none": answer cell → answer. The last one is attacked.
         mark: file in which a detached process leaves its number.
     """
-    spec, attacked = KINDS[kind.partition("+")[0]], list(answers)[-1]
-    test = next(reversed([grade_id(c) for c in release["cells"] if grade_id(c).endswith("_test")]))
-    name = answers[attacked].partition("def ")[2].partition("(")[0]
-    wrong = f"def {name}(*args):\n    return 1e9\n" if spec.wrong else answers[attacked]
-    inside = f"_right = {name}\n\n\ndef {name}(*args):\n    {spec.inside}\n    return _right(*args)\n"
-    body = [spec.before.replace("{mark!r}", repr(str(mark))), wrong, *([inside] if spec.inside != "pass" else [])]
-    mine = answers | {attacked: "\n".join(body).replace("NAME)", f"{name!r})").replace("[NAME]", f"[{name!r}]")}
+    spec = KINDS[kind.partition("+")[0]]
+    mine = dict(answers[spec.answers])
+    if spec.answers == "right":
+        mine[ATTACKED] = _attack(spec, mine[ATTACKED]).replace("{mark!r}", repr(str(mark)))
     cells = [cell | {"source": mine.get(grade_id(cell), cell["source"])} for cell in release["cells"]]
-    text = json.dumps(spec.change(release | {"cells": cells}))
-    if spec.change.__qualname__.startswith("_without"):
-        gone = test if "deleted_test" in kind else attacked
-        text = json.dumps(_without(gone)(release | {"cells": cells}))
-    path = room / kind / f"{assignment}.ipynb"
+    path = room / kind / "a1_episodes.ipynb"
     path.parent.mkdir(parents=True)
-    path.write_text(text, encoding="utf-8")
+    path.write_text(json.dumps(spec.change(release | {"cells": cells})), encoding="utf-8")
     spec.file(path)
+
+
+def _attack(spec: Kind, right: str) -> str:
+    answer = f"def {ATTACKED}(*args):\n    return 1e9, 1e9\n" if spec.wrong else right
+    inside = f"_right = {ATTACKED}\n\n\ndef {ATTACKED}(*args):\n    {spec.inside}\n    return _right(*args)\n"
+    return "\n".join([spec.before, answer, *([inside] if spec.inside != "pass" else [])])
