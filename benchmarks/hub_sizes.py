@@ -25,13 +25,13 @@ TITLES = ("notebook", "side by side", "MB of one, peak", "MB of all, peak", "pro
 
 
 def usage(process: psutil.Popen) -> tuple[float, float, float]:
-    """Of the kernel below a process: megabytes, megabytes with shared pages split among users, processor seconds."""
-    alone = shared = seconds = 0.0
+    """Of the kernel below a process: megabytes that it shares with no other process, megabytes, processor seconds."""
+    private = memory = seconds = 0.0
     for part in process.children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            memory, times = part.memory_full_info(), part.cpu_times()
-            alone, shared, seconds = alone + memory.rss / 1e6, shared + memory.pss / 1e6, seconds + sum(times[:2])
-    return alone, shared, seconds
+            full, times = part.memory_full_info(), part.cpu_times()
+            private, memory, seconds = private + full.uss / 1e6, memory + full.rss / 1e6, seconds + sum(times[:2])
+    return private, memory, seconds
 
 
 def side_by_side(notebook: Path, count: int) -> list[str]:
@@ -44,7 +44,8 @@ def side_by_side(notebook: Path, count: int) -> list[str]:
         running = [psutil.Popen([*command, f"{folder}/{i}"], **quiet) for i in range(count)]
         while any([process.poll() is None for process in running]):
             used = [usage(process) if process.poll() is None else (0.0, 0.0, 0.0) for process in running]
-            peak, together = max(peak, *[u[0] for u in used]), max(together, sum(u[1] for u in used))
+            shared = max(memory - private for private, memory, _ in used)  # torch's libraries: once for all kernels
+            peak, together = max(peak, *[u[1] for u in used]), max(together, shared + sum(u[0] for u in used))
             seconds = [max(before, u[2]) for before, u in zip(seconds, used)]
             time.sleep(0.5)
         failed, minutes = sum(process.returncode != 0 for process in running), (time.monotonic() - start) / 60

@@ -89,7 +89,8 @@ class Client(NotebookClient):
             if await self.excess(running, INTERRUPT_SECONDS) and not running.done():
                 raise DeadKernelError
         await running
-        return [new_output("error", ename="StoppedError", evalue=self.reason)] if self.reason else list(cell.outputs)
+        stopped = {"ename": "StoppedError", "evalue": self.reason, "traceback": [self.reason]}
+        return [new_output("error", **stopped)] if self.reason else list(cell.outputs)
 
     async def excess(self, running: Any, seconds: float) -> str:
         """Wait for a cell; which limit it passed, "" if none."""
@@ -126,6 +127,7 @@ async def run(job: dict[str, Any]) -> None:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # else it could write between these lines
     try:
         async with client.async_setup_kernel(env=job["env"], cwd=os.getcwd(), **quiet):
+            print(json.dumps("started"), flush=True)
             for cell in job["cells"]:
                 limit = SETUP_SECONDS if cell["kind"] == "setup" else seconds
                 # Outside the history, since In[-1] must not show a hidden test.

@@ -93,15 +93,15 @@ class GradeBook:
         if not result["success"]:
             raise GradingError(f"nbgrader failed on {', '.join(names)}: {result.get('log') or result.get('error')}")
 
-    def feedback(self, hand_in: HandIn) -> None:
-        """One page, ``OUT/feedback/ASSIGNMENT/STUDENT.html``, with what a person has added in the meantime."""
-        names = hand_in.assignment, hand_in.student
-        page = self.out / "feedback" / hand_in.assignment / f"{hand_in.student}.html"
-        if not (self.folder / "autograded" / names[1] / names[0]).exists():
-            reason = "; ".join(self.record(hand_in)["reasons"])
-            return _write(page, f"<p>This could not be graded: {html.escape(reason)}.</p>\n")
-        self._call(self.api.generate_feedback, *names)
-        _write(page, (self.folder / "feedback" / names[1] / names[0] / f"{names[0]}.html").read_text(encoding="utf-8"))
+    def feedback(self, hand_ins: list[HandIn]) -> None:
+        """Pages ``OUT/feedback/ASSIGNMENT/STUDENT.html``, with what a person has added in the meantime."""
+        for name in {path.parent.name for path in self.folder.glob("autograded/*/*/*.ipynb")} & set(self.sources):
+            self._call(self.api.generate_feedback, name)
+        for hand_in in hand_ins:
+            name, reason = hand_in.assignment, html.escape("; ".join(self.record(hand_in)["reasons"]))
+            page = self.folder / "feedback" / hand_in.student / name / f"{name}.html"
+            content = page.read_text("utf-8") if page.exists() else f"<p>This could not be graded: {reason}.</p>\n"
+            _write(self.out / "feedback" / name / f"{hand_in.student}.html", content)
 
     def sheet(self) -> list[list[str]]:
         """One row for each student; for each assignment the points of the tests, of all, and whether some are open."""
@@ -164,8 +164,7 @@ def grade(
         for done in as_completed(running):
             book.add(running[done], *done.result())
             say(f"{running[done].student}, {running[done].assignment or running[done].origin}: done")
-    for hand_in in (hand_in for hand_in in hand_ins if hand_in.assignment):
-        book.feedback(hand_in)
+    book.feedback([hand_in for hand_in in hand_ins if hand_in.assignment])
     for name, rows in (("grades.csv", book.sheet()), ("needs_a_look.csv", book.reasons())):
         with (out / name).open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([[_as_text(entry) for entry in row] for row in rows])

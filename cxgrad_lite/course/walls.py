@@ -20,13 +20,15 @@ from typing import Any
 
 import psutil
 
+from .restore import GradingError
+
 HERE = Path(__file__).parent
 PACKAGES = HERE.parent, HERE.parent.parent / "data_utils"
-IMAGE = "cxgrad-lite"  # of docs/hub/Dockerfile
+CONTAINERS, IMAGE = ("docker", "podman"), "cxgrad-lite"  # of docs/hub/Dockerfile
 READABLE = ("/usr", "/bin", "/lib", "/lib64", "/etc/alternatives", "/etc/ld.so.cache", "/etc/fonts", "/etc/passwd")
 NO_WALL = (
-    "No bubblewrap, Docker or Podman here: code runs with limits but with your rights, so it can read and change your "
-    "files and use the network. Install bubblewrap, or grade as a user who owns nothing else."
+    "No bubblewrap, Docker or Podman that works here: code runs with limits but with your rights, so it can read and "
+    "change your files and use the network. Install bubblewrap, or grade as a user who owns nothing else."
 )
 KILLED = "the grading process was ended from inside"
 
@@ -52,7 +54,7 @@ class Limits:
 
 def strongest_wall() -> str:
     """ "bwrap", "docker" or "podman", "" where none of them works."""
-    return next((kind for kind in ("bwrap", "docker", "podman") if _works(kind)), "")
+    return next((kind for kind in ("bwrap", *CONTAINERS) if works(kind)), "")
 
 
 def run(cells: list[dict[str, str]], wall: str, limits: Limits) -> list[list[dict[str, Any]]]:
@@ -81,9 +83,8 @@ def run(cells: list[dict[str, str]], wall: str, limits: Limits) -> list[list[dic
 def _once(cells: list[dict[str, str]], wall: str, limits: Limits) -> tuple[list[Any], dict[str, str]]:
     """The outputs of the cells that ran, and why no others did."""
     with _scratch() as folder:
-        name, environment = folder.name, _environment(folder)
-        job = {"cells": cells, "limits": asdict(limits), "env": environment}
-        job["argv"] = [*_wall(wall, folder, name), *_kernel(wall, folder, limits)]
+        job = {"cells": cells, "limits": asdict(limits), "argv": [*_wall(wall, folder), *_kernel(wall, folder, limits)]}
+        job["env"] = dict(os.environ) if wall in CONTAINERS else _environment(folder)  # their clients have settings
         try:
             done = subprocess.run(
                 [sys.executable, str(HERE / "execute.py")], input=json.dumps(job), capture_output=True, text=True,
@@ -92,15 +93,17 @@ def _once(cells: list[dict[str, str]], wall: str, limits: Limits) -> tuple[list[
         except subprocess.TimeoutExpired:  # it keeps the limits itself, unless it is stopped
             return [], {}
         finally:
-            _end(wall, name)
+            _end(wall, folder.name)
+        if done.returncode == 1 and not done.stdout:
+            raise GradingError(f"no kernel started ({wall or 'no wall'}): {done.stderr[-300:]}")
         lines = [json.loads(line) for line in done.stdout.split("\n")[:-1]]
         end = lines.pop() if lines and isinstance(lines[-1], dict) else {}
-        return lines, end
+        return lines[1:], end
 
 
 def _end(wall: str, name: str) -> None:
     """End what has left its parents: the folder's name stays in its environment."""
-    if wall in ("docker", "podman"):
+    if wall in CONTAINERS:
         subprocess.run([wall, "rm", "-f", name], capture_output=True)
     for _ in range(50):
         strays = [p for p in psutil.process_iter(["environ"]) if name in str(p.info["environ"])]
@@ -119,16 +122,21 @@ def _kernel(wall: str, folder: Path, limits: Limits) -> list[str]:
     )
     # DATA, not AS: torch's libraries alone map gigabytes.
     most = {"CPU": limits.seconds, "FSIZE": limits.disk, "DATA": limits.memory, "CORE": 0, "NPROC": threads + 200}
-    python = "python" if wall in ("docker", "podman") else sys.executable
-    return [python, str(folder / "packages" / "cxgrad_lite" / "course" / "kernel.py"), json.dumps(most)]
+    return [_python(wall), str(folder / "packages" / "cxgrad_lite" / "course" / "kernel.py"), wall, json.dumps(most)]
 
 
-def _works(kind: str) -> bool:
-    probe = ["image", "inspect", IMAGE] if kind != "bwrap" else [*_wall("bwrap", Path("/tmp"), "")[1:], "/usr/bin/env"]
-    return bool(shutil.which(kind)) and subprocess.run([kind, *probe], capture_output=True).returncode == 0
+def _python(wall: str) -> str:
+    return "python" if wall in CONTAINERS else sys.executable
 
 
-def _wall(kind: str, folder: Path, name: str) -> list[str]:
+def works(wall: str) -> bool:
+    """Whether a kernel could start behind this wall ("" is none)."""
+    with tempfile.TemporaryDirectory(prefix="cx_", dir="/tmp") as folder:
+        probe = [*_wall(wall, Path(folder)), _python(wall), "-c", "import ipykernel"]
+        return not wall or bool(shutil.which(wall)) and subprocess.run(probe, capture_output=True).returncode == 0
+
+
+def _wall(kind: str, folder: Path) -> list[str]:
     """The command in front of the kernel's."""
     if kind == "bwrap":
         seen = [word for path in (*READABLE, sys.base_prefix, sys.prefix) for word in ("--ro-bind-try", path, path)]
@@ -137,14 +145,8 @@ def _wall(kind: str, folder: Path, name: str) -> list[str]:
         return [str(shutil.which(kind)), *alone, *seen, *own]
     if not kind:
         return []
-    alone = "--rm --init --network=none --read-only --cap-drop=ALL --memory=4g --pids-limit=64".split()
-    own = [
-        "--tmpfs=/tmp:size=64m",
-        f"--user={os.getuid()}",
-        f"--volume={folder}:{folder}",
-        f"--workdir={folder}",
-        f"--name={name}",
-    ]
+    alone = "--rm --network=none --read-only --cap-drop=ALL --memory=4g --pids-limit=64 --tmpfs=/tmp:size=64m".split()
+    own = [f"--user={os.getuid()}", f"--volume={folder}:{folder}", f"--workdir={folder}", f"--name={folder.name}"]
     own += [f"--env={key}={value}" for key, value in _environment(folder).items()]
     return [str(shutil.which(kind)), "run", *alone, *own, IMAGE]
 

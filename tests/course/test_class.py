@@ -76,6 +76,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     first = shell(block("grade submitted"), room)
     while first.poll() is None and len(list(room.records.glob("*.json"))) < 3:
         time.sleep(0.1)
+    assert first.poll() is None, first.communicate()[0]
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
     room.kept = times(room)

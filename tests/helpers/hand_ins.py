@@ -179,7 +179,7 @@ KINDS: dict[str, Kind] = {
     "tampers": Kind(TAMPER, reason="/proc"),
     "solutions": Kind(SOLUTIONS, lost=True, reason="assignments/source"),
     "drops_assert": Kind(DROP_ASSERT, wrong=True, lost=True, reason="an assertion that must fail passed"),
-    "drops_lines": Kind(DROP_LINES, wrong=True, lost=True, reason="an assertion that must fail passed"),
+    "drops_lines": Kind(DROP_LINES, wrong=True, lost=True, reason="input_transformers"),
     "other_torch": Kind(OTHER_TORCH, wrong=True, lost=True, reason="torch.allclose ="),
     "equal_to_all": Kind(EQUAL, inside="return forged(_right(*args))", lost=True, reason="made for it|code.*__eq__"),
     "other_abs": Kind("abs = lambda *a: 0.0", wrong=True, lost=True, reason="another meaning"),
