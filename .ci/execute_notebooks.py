@@ -5,6 +5,7 @@ Usage: python .ci/execute_notebooks.py [name ...]     (02_maml or notebooks/02_m
 
 from __future__ import annotations
 
+import html
 import sys
 import time
 from pathlib import Path
@@ -40,6 +41,17 @@ def clean(notebook: NotebookNode) -> None:
             # Without its state, a stored widget shows as an error in JupyterLab and as a long repr elsewhere.
             if output.get("data", {}).pop(WIDGET, None) is not None:
                 output.data["text/plain"] = "[interactive: run this cell to use it]"
+        if cell.cell_type == "code":
+            cell.outputs = [each for output in cell.outputs for each in (output, *in_words(output))]
+
+
+def in_words(output: NotebookNode) -> list[NotebookNode]:
+    """The alternative text of a picture as an output of its own: nbconvert's default template drops it elsewhere."""
+    alt = output.get("metadata", {}).get("image/png", {}).get("alt")
+    if alt is None:
+        return []
+    told = f"<details><summary>This figure in words</summary>{html.escape(alt, quote=False)}</details>"
+    return [nbformat.v4.new_output("display_data", {"text/html": told, "text/plain": alt})]
 
 
 def peak_bytes(process: psutil.Process) -> int:

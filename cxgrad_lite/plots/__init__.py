@@ -2,6 +2,7 @@
 
 from .figures import (
     accuracy_bars,
+    accuracy_by_steps,
     norms_by_layer,
     show_episode,
     show_image,
@@ -23,6 +24,7 @@ __all__ = [
     "METHOD_COLOURS",
     "Picture",
     "accuracy_bars",
+    "accuracy_by_steps",
     "axes",
     "before_after",
     "cka_by_layer",

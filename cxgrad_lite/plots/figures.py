@@ -13,7 +13,7 @@ from ..core.method import Batch
 from ..probes import LAYERS
 from .draw import draw_bars, draw_line
 from .marks import GREY, Bars, Line, short
-from .style import LAYER_COLOURS, RIGHT, WRONG, Picture, axes, colour, halves
+from .style import LAYER_COLOURS, RIGHT, WRONG, Picture, axes, blend, colour, halves
 
 
 def show_image(ax: Axes, image: Tensor, frame: str | None = None) -> None:
@@ -101,15 +101,38 @@ def training_curves(runs: Mapping[str, Mapping[str, Sequence[float]]], step: int
     for label, run in runs.items():
         tint = colour(label) or GREY
         for ax, key, unit in ((left, "loss", 1), (right, "accuracy", 100)):
-            values = [unit * value for value in smooth(run[key], window)]
-            draw_line(ax, Line([step * (i + 1) for i in range(len(values))], values, label, tint, dashed=tint in tints))
+            means = [unit * value for value in smooth(run[key], window)]
+            full = min(window, len(means)) - 1  # before it, a mean over fewer values would wander
+            x = [step * (i + 1) for i in range(full, len(means))]
+            draw_line(ax, Line(x, means[full:], label, tint, dashed=tint in tints))
         tints.append(tint)
     left.set(xlabel="meta-iterations", ylabel="query loss", ylim=(0, None))
-    right.set(xlabel="meta-iterations", ylabel="query accuracy, %", ylim=(None, 100))
+    right.set(xlabel="meta-iterations", ylabel="query accuracy, %", ylim=(0, 100))
     right.legend(frameon=False, fontsize=9)
     ends = {label: smooth(run["accuracy"], window)[-1] for label, run in runs.items() if run["accuracy"]}
     last = ", ".join(f"{label} ends at {end:.0%}" for label, end in ends.items())
     return Picture(figure, f"Query loss and accuracy over meta-iterations; accuracy: {last}.")
+
+
+def accuracy_by_steps(runs: Mapping[str, Tensor]) -> Picture:
+    """Query accuracy before the first inner step and after each one, with 95 % intervals over tasks.
+
+    Args:
+        runs: label → (tasks, steps + 1) accuracies in percent. Untrained networks are drawn grey and dashed.
+    """
+    figure, (ax,) = axes(6.5, 2.8)
+    said, drawn = [], []
+    for label, accuracies in runs.items():
+        base = GREY if "untrained" in label else colour(label) or GREY
+        tint = blend(base, 0.55 if base in drawn else 1.0)
+        mean, half = accuracies.mean(0), 1.96 * accuracies.std(0) / len(accuracies) ** 0.5
+        line = "s--" if "untrained" in label else "^-" if base in drawn else "o-"
+        ax.errorbar(range(len(mean)), mean, half, fmt=line, color=tint, label=label, capsize=3, markersize=5)
+        said.append(f"{label}: " + ", ".join(f"{value:.0f}" for value in mean))
+        drawn.append(base)
+    ax.set(xlabel="inner steps", ylabel="accuracy on new tasks, %", ylim=(0, 100))
+    ax.legend(frameon=False, fontsize=9, loc="lower right")
+    return Picture(figure, f"Query accuracy in percent before the first inner step and after each. {'; '.join(said)}.")
 
 
 def norms_by_layer(norms: Mapping[str, Mapping[str, float]], what: str = "gradient norm", log: bool = False) -> Picture:

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
 from cxgrad_lite.course.lesson import ____, blanks, calibration, check, predict, predictions, two_parabolas
 from cxgrad_lite.course.lesson import versions as course
+from cxgrad_lite.plots import Picture
 
 Shown = list[dict[str, Any]]
 
@@ -89,6 +91,17 @@ def test_bars_name_the_worst_of_them(first: float, right: bool, said: str, shown
     assert asked.right is right and said in sentence(asked) and "trained" in sentence(asked)
     assert shown[-1]["image/png"] and "trained 80 %" in shown[-1]["text/plain"]
     assert len(asked.result.children) == 2
+
+
+def test_a_picture_that_shows_more_does_not_hide_the_guess(shown: Shown) -> None:
+    more = Picture(Figure(), "more than a bar")
+    asked = predict("How many?", bars=["trained"])
+    asked.reveal([80.0], picture=more)
+    assert shown[-1]["text/plain"] == "more than a bar"
+    asked.form.sliders[0].value = 20.0
+    asked.commit.click()
+    own, other, _ = asked.result.children
+    assert own.value != other.value == more.png()
 
 
 def test_a_curve_that_was_not_touched_is_no_guess() -> None:

@@ -1,9 +1,10 @@
 """What a notebook of the course asks of its reader: predictions before answers, and blanks in its code."""
 
+from . import figures
 from .blanks import Blank, check
 from .parabolas import two_parabolas
 from .predictions import Prediction, calibration, predict
 
-__all__ = ["Blank", "Prediction", "____", "calibration", "check", "predict", "two_parabolas"]
+__all__ = ["Blank", "Prediction", "____", "calibration", "check", "figures", "predict", "two_parabolas"]
 
 ____ = Blank()  # what stands in a cell where the reader is to write

@@ -11,8 +11,10 @@ from functools import partial
 from typing import Any
 
 import ipywidgets
+from matplotlib.colors import to_hex
 
-from ...plots.style import LAYER_COLOURS, Picture, axes, method_colours
+from ...plots.marks import GREY
+from ...plots.style import LAYER_COLOURS, Picture, axes, blend, colour
 
 Why = Mapping[str, str]
 INK, WIDE = "#222222", {"width": "max-content"}
@@ -21,8 +23,9 @@ CLOSE = 0.1  # a guess within a tenth of the scale is right
 
 
 def tints(items: Sequence[str]) -> list[str]:
-    """The colours of layers and methods; grey for what is neither."""
-    return [LAYER_COLOURS.get(item, tint) for item, tint in zip(items, method_colours(items))]
+    """The colours of layers and methods, paler for what is untrained; grey for what is neither."""
+    bases = [LAYER_COLOURS.get(item) or colour(item) or GREY for item in items]
+    return [to_hex(blend(base, 0.45 if "untrained" in item else 1.0)) for item, base in zip(items, bases)]
 
 
 class Form:

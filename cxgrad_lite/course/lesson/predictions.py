@@ -12,7 +12,7 @@ the kernel's memory.
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ipywidgets
@@ -24,7 +24,6 @@ from .forms import Bars, Curve, Form, Order, Pick
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 SURENESS = ("guessing", "fairly sure", "certain")
 ASKED: dict[str, Prediction] = {}  # by question, so that a cell that runs again asks again
-Draw = Callable[[Any], Picture]  # of the guess, or None
 
 
 def predict(
@@ -89,7 +88,9 @@ class Prediction:
         self.sure = SURENESS[0]
         self.right: bool | None = None
         self.peeked = False
-        self._answer: tuple[Any, Mapping[str, str], Any, Draw | None] | None = None
+        self._answer: tuple[Any, Mapping[str, str]] | None = None
+        self._errors: Any = None
+        self._more: Picture | None = None
         self.sureness = ipywidgets.ToggleButtons(options=SURENESS, style={"button_width": "auto"})
         self.commit = ipywidgets.Button(description="Commit", button_style="primary")
         self.message, self.said, self.result = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.VBox()
@@ -117,7 +118,11 @@ class Prediction:
         self.compare()
 
     def reveal(
-        self, answer: Any, why: Mapping[str, str] | None = None, errors: Any = None, draw: Draw | None = None
+        self,
+        answer: Any,
+        why: Mapping[str, str] | None = None,
+        errors: Any = None,
+        picture: Picture | None = None,
     ) -> None:
         """Show the answer over the guess.
 
@@ -126,43 +131,44 @@ class Prediction:
             why: what to say about a particular mistake: for pick by choice, for order by item, for bars and curve by
                 item and direction ("untrained low"), or by direction ("low", "high").
             errors: half-widths of intervals, in the form of the answer.
-            draw: draws the picture in place of the form's own; it is given the guess, or None.
+            picture: shows more than the form's own; a guess is drawn into that one, above it.
         """
-        self._answer = (answer, why or {}, errors, draw)
-        picture, text = self.picture(None), f"**Answer:** {self.form.answer(answer, why or {})}"
+        self._answer, self._errors, self._more = (answer, why or {}), errors, picture
+        text, shown = (
+            f"**Answer:** {self.form.answer(answer, why or {})}",
+            picture or self.form.draw(answer, None, errors),
+        )
         stored: dict[str, Any] = {"text/markdown": text, "text/plain": text}
         metadata: dict[str, Any] = {}
-        if picture is not None:
-            stored, metadata = picture._repr_mimebundle_()
-        open_it = ipywidgets.Button(description="Show it without a guess", layout={"width": "max-content"})
-        open_it.on_click(self.on_peek)
-        self.cover = ipywidgets.HBox(
-            [ipywidgets.HTML("The answer is here. Commit your guess above to see both."), open_it]
-        )
+        if shown is not None:
+            stored, metadata = shown._repr_mimebundle_()
+        peek = ipywidgets.Button(description="Show it without a guess", layout={"width": "max-content"})
+        peek.on_click(self.on_peek)
+        covered = ipywidgets.HTML("The answer is here. Commit your guess above to see both.")
+        self.cover = ipywidgets.HBox([covered, peek])
         show(ipywidgets.VBox([self.cover, self.result]), stored, metadata)
         self.compare()
 
-    def picture(self, guess: Any) -> Picture | None:
-        assert self._answer is not None
-        answer, _, errors, draw = self._answer
-        return draw(guess) if draw else self.form.draw(answer, guess, errors)
-
     def on_peek(self, _: object = None) -> None:
+        assert self._answer is not None
         self.peeked = True
-        self.fill("Without a guess: " + self.form.answer(*self._answer[:2]) if self._answer else "")
+        self.fill("Without a guess: " + html.escape(self.form.answer(*self._answer)))
 
     def compare(self) -> None:
         """Once guess and answer are both known: the picture of both, and the sentence."""
         if self._answer is None or self.guess is None:
             return
-        right, sentence = self.form.judge(self.guess, *self._answer[:2])
+        right, sentence = self.form.judge(self.guess, *self._answer)
         self.right = None if self.peeked else right
         self.fill(f"<b>{'Right' if right else 'Not quite'}.</b> {html.escape(sentence)}")
 
     def fill(self, sentence: str) -> None:
+        """Put the answer in place of its cover."""
+        assert self._answer is not None
         self.cover.layout.display = "none"
-        picture = self.picture(self.guess)
-        images = [] if picture is None else [ipywidgets.Image(value=picture.png(), layout={"max_width": "760px"})]
+        own = self.form.draw(self._answer[0], self.guess, self._errors) if self.guess or not self._more else None
+        pictures = [picture.png() for picture in (own, self._more) if picture is not None]
+        images = [ipywidgets.Image(value=png, layout={"max_width": "760px"}) for png in pictures]
         self.said.value = f'<div role="status">{sentence}</div>'
         self.result.children = [*images, self.said]
 
