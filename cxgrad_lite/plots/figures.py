@@ -102,7 +102,7 @@ def training_curves(runs: Mapping[str, Mapping[str, Sequence[float]]], step: int
         tint = colour(label) or GREY
         for ax, key, unit in ((left, "loss", 1), (right, "accuracy", 100)):
             means = [unit * value for value in smooth(run[key], window)]
-            full = min(window, len(means)) - 1  # before it, a mean over fewer values would wander
+            full = window - 1 if len(means) >= 2 * window else 0  # a mean over fewer values would wander
             x = [step * (i + 1) for i in range(full, len(means))]
             draw_line(ax, Line(x, means[full:], label, tint, dashed=tint in tints))
         tints.append(tint)
