@@ -25,14 +25,14 @@ def report(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     monkeypatch.setattr(graph, "capture", fake_capture)
     monkeypatch.setattr(graph, "new_streams", lambda tasks: [])
     monkeypatch.setattr(state, "Adam", lambda parameters, lr, fused: Adam(parameters, lr=lr, fused=True))
-    import gpu_agree
     import gpu_report
+    from gpu import agree
 
     some = ("MAML", "CxGrad", "ProtoNet", "MatchingNet", "MAMLPlusPlus")
-    monkeypatch.setattr(gpu_agree, "METHODS", {name: METHODS[name] for name in some})
+    monkeypatch.setattr(agree, "METHODS", {name: METHODS[name] for name in some})
 
     yield gpu_report
-    for name in ("gpu_report", "gpu_agree", "contenders", "jobs", "worker"):
+    for name in ("gpu_report", "gpu.agree", "gpu.probe", "gpu.table", "gpu", "contenders", "jobs", "worker"):
         sys.modules.pop(name, None)
 
 
@@ -53,3 +53,11 @@ def test_the_whole_report_is_one_file(tmp_path: Path, report, monkeypatch: pytes
     assert stored["about"]["device"].startswith("none") and len(stored["probe"]) > 5
     monkeypatch.setitem(report.LIMITS, "probe", 0.01)
     assert report.main() == 1 and "ended with" in json.loads(out.read_text())["probe"][-1]["what"]
+
+
+def test_the_page_has_the_numbers_of_the_report(report) -> None:  # type: ignore[no-untyped-def]
+    stored = json.loads((BENCHMARKS.parent / "results" / "gpu_h200.json").read_text())
+    page = (BENCHMARKS.parent / "results" / "gpu.md").read_text(encoding="utf-8")
+    assert report.table(stored) in page
+    for row in stored["probe"]:
+        assert f"{row['number']:.3g}" in page, row

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers.engines import HostLooks, make
+from torch import Tensor
 
 from cxgrad_lite import TrainConfig, meta_train
 from cxgrad_lite.core.outer import meta_gradient
-from cxgrad_lite.training import engines
+from cxgrad_lite.training import engines, evaluation
 from cxgrad_lite.training.engines import arithmetic, choose_engine, on_device
 from data_utils import ImageClasses, TaskSampler
 from data_utils.transforms import NORMALISATIONS, preset
@@ -125,3 +127,30 @@ def test_work_goes_to_the_methods_own_device() -> None:
     assert isinstance(inside, torch.cuda.device) and inside.idx == 1
     with on_device(CPU):
         pass
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_captured_logits_follow_their_inputs_or_are_not_believed(
+    broken: bool, tasks: TaskSampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Graph:
+        def __init__(self, function: Callable[[], Tensor]) -> None:
+            self.function, self.results = function, torch.randn_like(function())
+
+        def replay(self) -> None:
+            if not broken:
+                self.results.copy_(self.function())
+
+    def capture(function: Callable[[], Tensor], *rest: object) -> tuple[Graph, Tensor]:
+        graph = Graph(function)
+        return graph, graph.results
+
+    torch.manual_seed(0)
+    monkeypatch.setattr(evaluation, "capture", capture)
+    monkeypatch.setattr(evaluation, "obstacle_to_capture", lambda method, tasks: None)
+    method = make("CxGrad")
+    expected = [evaluation.mean_logits([method], support, query[0]).argmax(1) for support, query in tasks.episodes(6)]
+    with pytest.warns(UserWarning, match="other logits") if broken else nullcontext():
+        result = evaluation.evaluate(method, tasks, 6)
+    right = [(e == q[1]).float().mean().item() for e, (_, q) in zip(expected, tasks.episodes(6))]
+    assert result.per_task.tolist() == right
