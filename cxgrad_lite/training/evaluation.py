@@ -26,6 +26,7 @@ from .engines import (
     other_stream,
     warn_of_eager,
 )
+from .host import fit_threads
 from .parallel import rank, share, total, world_size
 
 ProtocolName = Literal["tasks", "paper"]
@@ -95,6 +96,7 @@ def evaluate(
         raise ValueError(f"{len(methods)} methods were given; averaging their logits needs protocol='paper'")
     if episodes < 2:
         raise ValueError(f"an interval over tasks needs at least 2 episodes, not {episodes}")
+    fit_threads()
     bar = tqdm(tasks.episodes(episodes), "evaluating", episodes, disable=not progress or rank() > 0)
     methods = [snapshot(method) for method in methods]
     with arithmetic(precision, device_of(methods[0])):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import re
 import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import joblib
 import torch
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # options of glibc's mallopt
@@ -30,6 +32,26 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and bool(mallopt(M_TRIM_THRESHOLD, LARGEST) and mallopt(M_MMAP_MAX, 0))
+
+
+def cores() -> int:
+    """How many cores this process may use: by affinity, the container's quota (cgroups), and a hub's ``CPU_LIMIT``."""
+    limit = os.environ.get("CPU_LIMIT", "")
+    by_hub = math.ceil(float(limit)) if re.fullmatch(r"\d+(\.\d+)?", limit) and float(limit) else LARGEST
+    return min(joblib.cpu_count(), by_hub)
+
+
+def fit_threads() -> int:
+    """Take no more threads than there are cores, and say so if that changes anything; the number of threads.
+
+    Torch counts the cores of the host. In a container with a share of them, sixteen threads on two cores compute ten
+    times more slowly than two do. Whatever trains or evaluates calls this; no import does.
+    """
+    threads, allowed = torch.get_num_threads(), cores()
+    if threads > allowed:
+        print(f"cxgrad_lite: {threads} threads would share {allowed} core(s); from now on torch uses {allowed}")
+        torch.set_num_threads(allowed)
+    return min(threads, allowed)
 
 
 def peak_memory() -> str:

@@ -17,6 +17,7 @@ from .engines import GRAPHS, arithmetic, device_of
 from .evaluation import WEIGHTS, evaluate
 from .fused import fused_blocks
 from .graph import Captured
+from .host import fit_threads
 from .overflow import check_gradients, check_losses, finite_gradients, look
 from .parallel import any_process, average_gradients, check_split, rank, share, total
 from .run_folder import RunFolder
@@ -40,6 +41,7 @@ def meta_steps(run: Run) -> Iterator[History]:
     """
     if not torch.is_grad_enabled():
         raise RuntimeError("meta-training needs gradients; leave torch.no_grad() or torch.inference_mode() first")
+    fit_threads()
     method, tasks, optimiser, config = run.method, run.tasks, run.optimiser, run.config
     captured = Captured(run) if config.engine in GRAPHS else None
     while run.done < config.iterations:

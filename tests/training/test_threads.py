@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -69,6 +71,28 @@ def test_another_threads_pool_is_left_alone() -> None:
     thread.join()
     assert len(results) == 200
     assert results == [results[0]] * 200
+
+
+FIT = """
+import os, torch
+if {cores}: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:{cores}])
+torch.set_num_threads(7)
+from cxgrad_lite import Conv4, MAML, evaluate
+from data_utils import TaskSampler, load
+assert torch.get_num_threads() == 7, "an import changes nothing"
+evaluate(MAML(Conv4(1, 28, 5, width=4), inner_steps=1), TaskSampler(load("glyphs", "test"), 5, 1, 1), 2)
+print(torch.get_num_threads())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
+@pytest.mark.parametrize("limits", [{"CPU_LIMIT": "0.5"}, {"CPU_LIMIT": "nonsense", "cores": 1}, {"cores": 1}])
+def test_threads_fit_the_share_that_a_container_or_hub_gives(limits: dict[str, Any]) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "7", "CPU_LIMIT": limits.get("CPU_LIMIT", "")}
+    program = FIT.format(cores=limits.get("cores", 0))
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    said, threads = done.stdout.splitlines()
+    assert said == "cxgrad_lite: 7 threads would share 1 core(s); from now on torch uses 1" and threads == "1"
 
 
 @pytest.fixture()
