@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 
 import torch
@@ -68,6 +70,7 @@ class TaskSampler:
         self._first = self.data.counts.cumsum(0) - self.data.counts  # (classes,) row of each class's first image
         self._slots = torch.arange(int(self.data.counts.max()), device=data.images.device)
         self.generator = self._new_generator()
+        self._reader: weakref.ref[threading.Thread] | None = None
 
     @property
     def capturable(self) -> bool:
@@ -108,8 +111,24 @@ class TaskSampler:
         return images if self.transform is None else self.transform(images), labels
 
     def sample(self) -> list[Episode]:
-        """The next meta-batch of the stream: ``tasks_per_batch`` episodes."""
+        """The next meta-batch of the stream: ``tasks_per_batch`` episodes.
+
+        Raises:
+            RuntimeError: while another thread draws from the same stream, as a panel's does.
+        """
+        self._claim()
         return [self._episode(rows) for rows in self.draw(self.generator, self.tasks_per_batch)]
+
+    def _claim(self) -> None:
+        """Refuse a second reader, for each would get a part of the stream, and neither what its seed says."""
+        me, other = threading.current_thread(), self._reader and self._reader()
+        if other and other is not me and other.is_alive():
+            raise RuntimeError(
+                "another thread is drawing from this TaskSampler, perhaps a panel's; wait for it, or make a second "
+                "TaskSampler of the same data and seed"
+            )
+        if me is not threading.main_thread():  # which lives as long as the program
+            self._reader = weakref.ref(me)
 
     def episodes(self, count: int) -> Iterator[Episode]:
         """``count`` episodes drawn one by one from the seed, always the same ones; `sample` is not disturbed.

@@ -37,8 +37,15 @@ class Source:
 
 
 def cache_dir() -> Path:
-    """The folder of downloads and converted images: ``CXGRAD_LITE_DATA``, else ``~/.cache/cxgrad_lite``."""
-    return Path(os.environ.get("CXGRAD_LITE_DATA") or "~/.cache/cxgrad_lite").expanduser().absolute()
+    """The folder of downloads and converted images: ``CXGRAD_LITE_DATA``, else ``~/.cache/cxgrad_lite``.
+
+    Raises:
+        FileNotFoundError: if there is no home folder.
+    """
+    try:
+        return Path(os.environ.get("CXGRAD_LITE_DATA") or "~/.cache/cxgrad_lite").expanduser().absolute()
+    except RuntimeError as error:
+        raise FileNotFoundError("you have no home folder; name a folder for data in CXGRAD_LITE_DATA") from error
 
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:

@@ -20,6 +20,9 @@ WHOLE = 64 << 20  # bytes up to which the whole file is checked each time it is 
 BLOCKS, BLOCK = 64, 256 << 10  # of a larger file: so many blocks of so many bytes, evenly spaced
 
 Manifest = dict[str, Any]
+WORDS, NUMBERS = ("dataset", "split", "rule", "sha256", "sampled_sha256"), ("format", "bytes")
+FIELDS: dict[str, Any] = dict.fromkeys(WORDS, str) | dict.fromkeys(NUMBERS, int)
+FIELDS |= dict.fromkeys(("names", "counts", "shape"), list)
 
 
 def manifests() -> dict[Path, Manifest]:
@@ -52,9 +55,15 @@ def home() -> Path:
 
 def _manifest(folder: Path) -> Manifest:
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    needed = ("format", "dataset", "split", "rule", "names", "counts", "shape", "bytes", "sha256", "sampled_sha256")
-    if not isinstance(manifest, dict) or not all(name in manifest for name in needed):
-        raise ValueError(f"its {MANIFEST} is not complete")
+    if not isinstance(manifest, dict):
+        raise ValueError(f"its {MANIFEST} is not a table")
+    for name, kind in FIELDS.items():
+        value: Any = manifest.get(name)
+        of = str if name == "names" else int  # what a list is of
+        if type(value) is not kind or kind is list and any(type(item) is not of for item in value):
+            raise ValueError(f"in its {MANIFEST}, {name} is {str(value)[:80]!r}, not {kind.__name__}")
+    if len(manifest["names"]) != len(manifest["counts"]) or len(manifest["shape"]) != 3 or min(manifest["counts"]) < 1:
+        raise ValueError(f"in its {MANIFEST}, names, counts and shape do not fit together")
     return manifest
 
 

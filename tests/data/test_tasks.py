@@ -1,6 +1,7 @@
 """TaskSampler: episodes are repeatable, disjoint, ordered by class and evenly drawn."""
 
 import itertools
+import threading
 
 import pytest
 import torch
@@ -169,3 +170,26 @@ def test_a_stream_goes_on_only_on_the_kind_of_device_where_it_began(stripes: Ima
     with pytest.raises(ValueError, match="another kind of device than cpu"):
         tasks.load_state_dict({"generator": torch.zeros(16, dtype=torch.uint8)})  # as long as a GPU's
     assert torch.equal(tasks.state_dict()["generator"], before["generator"])
+
+
+def test_two_threads_do_not_share_a_stream():
+    tasks = TaskSampler(DATA, 2, 1, 1)
+    drawing, done = threading.Event(), threading.Event()
+
+    def read() -> None:
+        tasks.sample()
+        drawing.set()
+        done.wait(60)
+
+    first = threading.Thread(target=read)
+    tasks.sample()  # as in a cell, before a panel is started
+    first.start()
+    assert drawing.wait(60)
+    with pytest.raises(RuntimeError, match="another thread is drawing from this TaskSampler"):
+        tasks.sample()
+    next(tasks.episodes(1))  # a stream of its own
+    done.set()
+    first.join()
+    alone = TaskSampler(DATA, 2, 1, 1)
+    expected = [alone.sample() for _ in range(3)]
+    assert same(tasks.sample(), expected[2]), "the refused call took nothing"
