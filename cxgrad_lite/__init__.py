@@ -1,42 +1,27 @@
 """Gradient-based few-shot learning, from MAML to Contextual Gradient Scaling."""
 
-from .core.conditioned import ALFA, CAVIA, L2F, ModGrad
-from .core.cxgrad import CxGrad
-from .core.learned_rates import MAMLPlusPlus, MetaSGD
-from .core.maml import ANIL, BOIL, MAML
-from .core.method import Method, StepTrace
-from .core.metric import MatchingNet, NearestPixels, ProtoNet, RelationNet
-from .core.nets import Conv4
-from .core.registry import METHODS
-from .training.checkpoints import load_checkpoint, save_checkpoint
-from .training.evaluation import Evaluation, evaluate
-from .training.loop import History, TrainConfig, meta_train
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .public import *  # noqa: F403
 
 __version__ = "0.1.0"
-__all__ = [
-    "ALFA",
-    "ANIL",
-    "BOIL",
-    "CAVIA",
-    "L2F",
-    "METHODS",
-    "MAML",
-    "Conv4",
-    "CxGrad",
-    "Evaluation",
-    "History",
-    "MAMLPlusPlus",
-    "MatchingNet",
-    "MetaSGD",
-    "Method",
-    "ModGrad",
-    "NearestPixels",
-    "ProtoNet",
-    "RelationNet",
-    "StepTrace",
-    "TrainConfig",
-    "evaluate",
-    "load_checkpoint",
-    "meta_train",
-    "save_checkpoint",
-]
+
+
+def __getattr__(name: str) -> Any:
+    """The names of `public`, imported when the first of them is asked for.
+
+    PyTorch takes seconds to import. A command imports it where Ctrl-C, or a file that hides one of Python's modules, is
+    one sentence and no traceback, and that cannot be here.
+    """
+    public = import_module(f"{__name__}.public")
+    if name != "__all__" and name not in public.__all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(public, name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *import_module(f"{__name__}.public").__all__]
