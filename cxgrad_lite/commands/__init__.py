@@ -26,6 +26,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 good, 1 failed, 2 wrong input, 130 interrupted."""
+    """Run one command; returns the exit code: 0 good, 1 failed, 2 wrong input, 130 interrupted, 143 or 129 ended."""
+    return exit_code(lambda: run(arguments))
+
+
+def run(arguments: Sequence[str] | None) -> int | None:
     options = build_parser().parse_args(arguments)
-    return exit_code(lambda: options.run(options))
+    outcome: int | None = options.run(options)
+    return outcome

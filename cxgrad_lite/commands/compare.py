@@ -13,15 +13,18 @@ import torch
 from ..recipes.recipe import Recipe
 from ..training.evaluation import Evaluation
 from .evaluate import add_task_options, judge
+from .options import place
 
 
 def add_compare_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     about = "difference of two checkpoints, or of two result files, task by task"
     parser = commands.add_parser("compare", help=about, description=about)
     parser.add_argument(
-        "first", type=Path, metavar="A", help="a checkpoint (.safetensors), or a JSON file with numbers"
+        "first", type=place, metavar="A", help="a checkpoint (.safetensors), or a JSON file with numbers"
     )
-    parser.add_argument("second", type=Path, metavar="B", help="the same of the other; the options are for checkpoints")
+    parser.add_argument(
+        "second", type=place, metavar="B", help="the same of the other; the options are for checkpoints"
+    )
     add_task_options(parser)
     parser.set_defaults(run=run_compare, protocol="tasks")
 
@@ -67,7 +70,7 @@ def numbers_in(path: Path) -> tuple[torch.Tensor, dict[str, Any]]:
         stored = json.loads(path.read_text())
         split = next(split for split in ("test", "val", "train") if split in stored)
         numbers = torch.tensor(stored[split]["per_task"], dtype=torch.float64)
-        return numbers, stored["tasks"] if "tasks" in stored else tasks_of(Recipe(**stored["recipe"]), split)
+        return numbers, stored["tasks"] if "tasks" in stored else tasks_of(Recipe.stored(stored["recipe"], path), split)
     except (StopIteration, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} holds no accuracies of single tasks") from error
 

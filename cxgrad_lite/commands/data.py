@@ -14,7 +14,7 @@ from data_utils.store.reader import Manifest, open_split
 
 from ..plots.figures import show_image
 from .errors import CommandFailed
-from .options import positive
+from .options import place, positive
 
 SPLITS = ("train", "val", "test")
 ROWS, COLUMNS = 10, 10  # of a contact sheet: classes and images of each
@@ -34,7 +34,7 @@ def add_data_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
     get = _add(actions, "get", "download and convert a dataset, or convert a copy that you have")
     get.add_argument("name", choices=[name for name in LOADERS if name != "glyphs"], metavar="NAME", help="a dataset")
     where = get.add_mutually_exclusive_group()
-    where.add_argument("--from", dest="path", type=Path, metavar="PATH", help="your copy, used from now on")
+    where.add_argument("--from", dest="path", type=place, metavar="PATH", help="your copy, used from now on")
     where.add_argument("--download", action="store_true", help="download it, even if a copy was named before")
     get.add_argument("--split", choices=SPLITS, help="only this one (default: all three)")
     get.add_argument("--size", type=positive, help="height and width in pixels, where the dataset leaves a choice")
@@ -47,7 +47,7 @@ def add_data_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
     show = _add(actions, "show", "write a contact sheet of a dataset that was converted")
     show.add_argument("name", choices=list(LOADERS), metavar="NAME", help="a dataset")
     show.add_argument("--split", default="train", help="train, val or test (default: train)")
-    show.add_argument("--out", type=Path, help="PNG file to write (default: NAME-SPLIT.png)")
+    show.add_argument("--out", type=place, help="PNG file to write (default: NAME-SPLIT.png)")
     show.set_defaults(run=_show)
 
 
@@ -148,6 +148,8 @@ def _check(options: argparse.Namespace) -> None:
 
 def _show(options: argparse.Namespace) -> None:
     out = options.out or Path(f"{options.name}-{options.split}.png")
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"--out must end in .png, which is what is written, not {out.name}")
     data = load("glyphs", options.split) if options.name == "glyphs" else _newest(options.name, options.split)
     licence = DATASETS[options.name].licence if options.name in DATASETS else "that of your own images"
     _write_sheet(data, out, f"{options.name}, {options.split}: {data}\nlicence: {licence}")

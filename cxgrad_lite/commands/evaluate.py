@@ -20,11 +20,12 @@ from ..core.maml import MAML
 from ..core.method import Method
 from ..recipes.images import load_images
 from ..recipes.making import numbers_of
-from ..recipes.recipe import SPLIT_SEEDS, suggestion
+from ..recipes.recipe import SPLIT_SEEDS, Recipe
 from ..recipes.results import write_json
 from ..training.checkpoints import load_checkpoint, read_header
 from ..training.evaluation import Evaluation, evaluate
-from .options import choose_device, positive
+from ..training.gate import check, suggestion
+from .options import choose_device, place, positive
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,10 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
 def add_evaluate_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     about = "accuracy of one or several checkpoints on meta-test tasks"
     parser = commands.add_parser("evaluate", help=about, description=about)
-    parser.add_argument("checkpoint", type=Path, nargs="+", help="several only with --protocol paper")
+    parser.add_argument("checkpoint", type=place, nargs="+", help="several only with --protocol paper")
     add_task_options(parser)
     parser.add_argument("--protocol", choices=["tasks", "paper"], default="tasks")
-    parser.add_argument("--per-task", type=Path, metavar="FILE", help="write the accuracy of every task as JSON")
+    parser.add_argument("--per-task", type=place, metavar="FILE", help="write the accuracy of every task as JSON")
     parser.set_defaults(run=run_evaluate)
 
 
@@ -85,6 +86,7 @@ def judge(checkpoints: Sequence[Path], options: argparse.Namespace) -> tuple[Eva
 
     Raises:
         ValueError: if the options do not fit the checkpoints.
+        FloatingPointError: if the logits of a task are not finite.
         FileNotFoundError: if there is no such checkpoint.
     """
     device = choose_device(options.device)
@@ -93,13 +95,16 @@ def judge(checkpoints: Sequence[Path], options: argparse.Namespace) -> tuple[Eva
     for method in methods if options.inner_steps else []:
         set_inner_steps(method, options.inner_steps)
     tasks = settings.sampler(methods[0].net.in_channels, device)
-    return evaluate(methods, tasks, options.episodes, options.protocol, progress=sys.stderr.isatty()), settings
+    result = evaluate(methods, tasks, options.episodes, options.protocol, progress=sys.stderr.isatty())
+    return result.checked(), settings
 
 
 def task_settings(checkpoint: Path, method: Method, options: argparse.Namespace) -> TaskSettings:
     """What the options say; where they are silent, what the checkpoint was trained on."""
     trained: dict[str, Any] = read_header(checkpoint)["provenance"].get("recipe", {})
-    dataset, size = options.dataset or trained.get("dataset"), options.size or method.net.image_size
+    check(Recipe, trained, checkpoint)
+    dataset = trained.get("dataset") if options.dataset is None else options.dataset
+    size = options.size or method.net.image_size
     if dataset is None:
         raise ValueError(f"{checkpoint} does not say what it was trained on; give --dataset")
     if dataset not in LOADERS:

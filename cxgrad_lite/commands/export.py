@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from ..recipes.recipe import PRETRAINED
 from ..training.checkpoints import read_header, whole_file
+from .options import place
 
 BROWSER = ("MAML", "CxGrad", "ProtoNet")  # what live/browser/methods.js can run
 
@@ -18,8 +19,8 @@ BROWSER = ("MAML", "CxGrad", "ProtoNet")  # what live/browser/methods.js can run
 def add_export_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     about = "write the weights of a checkpoint for the browser"
     parser = commands.add_parser("export", help=about, description=about)
-    parser.add_argument("checkpoint", type=Path, help="a .safetensors file, or the name of a shipped run")
-    parser.add_argument("--out", type=Path, required=True, help=".bin (float32) or .json to write")
+    parser.add_argument("checkpoint", type=place, help="a .safetensors file, or the name of a shipped run")
+    parser.add_argument("--out", type=place, required=True, help=".bin (float32) or .json to write")
     parser.set_defaults(run=run)
 
 

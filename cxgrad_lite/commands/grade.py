@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from ..course.restore import GradingError  # noqa: F401 - errors has a row for it
+from .options import place, positive
 
 SOURCES = Path(__file__).parent.parent.parent / "notebooks" / "assignments" / "source"
 
@@ -19,12 +20,14 @@ def add_grade_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
     """
     about = "grade hand-ins with nbgrader; can be stopped and run again"
     parser = commands.add_parser("grade", help=about, description=about)
-    parser.add_argument("hand_ins", type=Path, metavar="HANDINS", help="folder or zip from your learning platform")
+    parser.add_argument("hand_ins", type=place, metavar="HANDINS", help="folder or zip from your learning platform")
     parser.add_argument("--assignment", action="append", default=[], help="name, may be repeated (default: all)")
-    parser.add_argument("--out", type=Path, default=Path("grades"), help="folder to write to (default: grades)")
-    parser.add_argument("--source", type=Path, default=SOURCES, help="source notebooks (default: those of a checkout)")
-    parser.add_argument("--seconds", type=int, default=10, help="time limit of a cell (default: 10)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="hand-ins at a time (default: all cores)")
+    parser.add_argument("--out", type=place, default=Path("grades"), help="folder to write to (default: grades)")
+    parser.add_argument("--source", type=place, default=SOURCES, help="source notebooks (default: a checkout's)")
+    parser.add_argument("--seconds", type=positive, default=10, help="time limit of a cell (default: 10)")
+    parser.add_argument(
+        "--jobs", type=positive, default=os.cpu_count() or 1, help="hand-ins at a time (default: one a core)"
+    )
     parser.set_defaults(run=_grade)
 
 

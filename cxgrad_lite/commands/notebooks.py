@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..course.handout import course
+from .options import place
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -18,7 +19,7 @@ def add_notebook_commands(commands: argparse._SubParsersAction[argparse.Argument
     """
     about = "copy the notebooks, without outputs, and the assignments into a folder"
     copy = commands.add_parser("notebooks", help=about, description=about)
-    copy.add_argument("folder", type=Path, metavar="DIR", help="folder to write to; files already in it are kept")
+    copy.add_argument("folder", type=place, metavar="DIR", help="folder to write to; files already in it are kept")
     copy.set_defaults(run=_copy)
 
 

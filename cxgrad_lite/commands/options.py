@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 import torch
 
 
 def positive(text: str) -> int:
     """A whole number of at least 1, for argparse."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return whole(text, 1)
+
+
+def whole(text: str, least: int = 0, most: int = 1_000_000) -> int:
+    """A whole number in a range, for argparse."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}, not {text[:80]!r}")
     return number
+
+
+def place(text: str) -> Path:
+    """A path that is not empty, for argparse."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"must name a file or folder, not {text!r}")
+    return Path(text)
 
 
 def choose_device(name: str) -> torch.device:

@@ -70,14 +70,14 @@ def train(recipe: Recipe, out: Path, command: str, engine: Engine, device: torch
     state, probes = run_folder(recipe, folder, MINUTES, True, about), Probes(method, recipe, folder / "probes.jsonl")
     try:
         history = meta_train(method, tasks, config, recipe.tasks("val", device), probes, state)
+        if history.interrupted:
+            raise KeyboardInterrupt
+        start = time.perf_counter()
+        result = about | {"seconds": round(history.seconds, 1), **measured(recipe, method)}
     except FloatingPointError as error:
         if recipe.purpose != "search":
             raise
         return about | {"diverged": str(error)}  # which is what the search wanted to know of this rate
-    if history.interrupted:
-        raise KeyboardInterrupt
-    start = time.perf_counter()
-    result = about | {"seconds": round(history.seconds, 1), **measured(recipe, method)}
     result["judging_seconds"] = round(time.perf_counter() - start, 1)
     result["validation"] = [[done, round(v.mean, 6), round(v.ci95, 6)] for done, v in history.validation]
     result["probes"] = probes.seen()
@@ -109,7 +109,10 @@ def run_folder(recipe: Recipe, folder: Path, minutes: float, resume: bool, about
     file = folder / RECIPE_FILE
     state = RunFolder(folder, minutes, resume=resume, provenance=about)
     if resume and file.exists():
-        stored = json.loads(file.read_text())
+        try:
+            stored = json.loads(file.read_text())
+        except ValueError as error:
+            raise ValueError(f"{file} is damaged ({error}); delete it to go on with the recipe asked for") from error
         check_same(recipe, stored, folder, free=("iterations", "episodes", "purpose", "test_dataset"))
         if recipe.iterations < stored["iterations"]:
             raise ValueError(f"{folder} was made with iterations={stored['iterations']}; it can only be made longer")
@@ -179,8 +182,12 @@ def measured(recipe: Recipe, method: Method) -> dict[str, Any]:
 
 
 def numbers_of(result: Evaluation) -> dict[str, Any]:
-    """An evaluation as JSON, with the accuracy of every task."""
-    tasks = [round(a, 6) for a in result.per_task.tolist()]
+    """An evaluation as JSON, with the accuracy of every task.
+
+    Raises:
+        FloatingPointError: if it has none.
+    """
+    tasks = [round(a, 6) for a in result.checked().per_task.tolist()]
     return {"mean": round(result.mean, 6), "ci95": round(result.ci95, 6), "per_task": tasks}
 
 

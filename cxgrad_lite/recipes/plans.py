@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..training.engines import Engine
+from ..training.gate import suggestion
 from . import paper
 from .course import course_recipes
-from .recipe import Recipe, suggestion
+from .recipe import Recipe
 
 Recipes = Callable[[Path], list[Recipe]]
 

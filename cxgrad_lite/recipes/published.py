@@ -16,7 +16,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..training.checkpoints import read_header
-from .recipe import PRETRAINED, Recipe, suggestion
+from ..training.gate import suggestion
+from .recipe import PRETRAINED, Recipe
 
 MINI, TIERED = "mini_imagenet", "tiered_imagenet"
 # The lineage MAML++ → L2F, ALFA → CxGrad: 48 filters, leaky ReLU, Adam at a constant 1e-3, two tasks for 5 shots.
@@ -150,8 +151,8 @@ def find_recipe(name: str) -> Recipe:
     if name not in shipped_names():
         close = suggestion(name, [*PUBLISHED, *shipped_names()], "; `python -m cxgrad_lite recipes` lists them")
         raise ValueError(f"there is no recipe {name!r}{close}")
-    stored = read_header(PRETRAINED / f"{name}.safetensors")["provenance"]["recipe"]
-    return Recipe(**stored)
+    path = PRETRAINED / f"{name}.safetensors"
+    return Recipe.stored(read_header(path)["provenance"].get("recipe"), path)
 
 
 def shipped_names() -> list[str]:

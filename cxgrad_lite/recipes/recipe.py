@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +17,12 @@ from ..core.method import Method
 from ..core.nets import Activation, Norm
 from ..core.registry import METHODS
 from ..training.checkpoints import build, load_checkpoint, read_header
+from ..training.gate import check, check_method, suggestion
 from ..training.loop import History, TrainConfig, meta_train
 from .images import load_images
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 SPLIT_SEEDS = {"val": 10_001, "test": 10_002}  # the same tasks for every run that is compared
-COUNTS = ("ways", "shots", "queries", "tasks_per_batch", "train_ways", "train_queries", "width", "size", "iterations")
 Purpose = Literal["whole", "search", "study"]
 # What stands at a fixed place in a recipe's name, or is part of no name as a whole.
 IN_FRONT = ("dataset", "ways", "shots", "method", "inner_lr", "options", "iterations", "seed", "purpose")
@@ -66,20 +64,24 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Raises ValueError for an unknown name or a number out of range, before anything is loaded or trained."""
-        for kind, name, names in (
-            ("dataset", self.dataset, list(LOADERS)),
-            ("dataset", self.test_dataset or self.dataset, list(LOADERS)),
-            ("method", self.method, list(METHODS)),
-        ):
-            if name not in names:
-                raise ValueError(f"there is no {kind} {name!r}{suggestion(name, names)}")
-        for key in COUNTS:
-            if getattr(self, key) is not None and getattr(self, key) < 1:
-                raise ValueError(f"{key} must be at least 1, not {getattr(self, key)}")
-        if self.episodes < 2:
-            raise ValueError(f"an interval over tasks needs at least 2 episodes, not {self.episodes}")
-        if min(self.meta_lr, self.decay, self.clip_value or 1, self.clip_norm or 1) <= 0 or self.decay_every < 0:
-            raise ValueError("meta_lr, decay, clip_value and clip_norm must be above 0, decay_every 0 or more")
+        check(Recipe, vars(self))
+        for name in (self.dataset, self.test_dataset):
+            if name is not None and name not in LOADERS:
+                raise ValueError(f"there is no dataset {name!r}{suggestion(name, LOADERS)}")
+        self.method_options()
+
+    @classmethod
+    def stored(cls, values: Any, where: object) -> Recipe:
+        """The recipe in a file; fields that are newer than the file have their defaults.
+
+        Raises:
+            ValueError: naming the file and what is wrong with a field.
+        """
+        check(cls, values, where)
+        try:
+            return cls(**values)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
 
     @property
     def name(self) -> str:
@@ -123,15 +125,11 @@ class Recipe:
         """The arguments of the method besides its network.
 
         Raises:
-            ValueError: if the method does not have one of them.
+            ValueError: if the method does not have one of them, or not with this value.
         """
         inner = {"inner_lr": self.inner_lr, "inner_steps": self.inner_steps}
         chosen = {key: value for key, value in inner.items() if value is not None} | self.options
-        known = [name for name in inspect.signature(METHODS[self.method]).parameters if name != "net"]
-        for key in chosen:
-            if key not in known:
-                there = f"it has {', '.join(known)}" if known else "it has none"
-                raise ValueError(f"{self.method} has no option {key!r}: {there}")
+        check_method(self.method, chosen)
         return chosen
 
     def config(self) -> TrainConfig:
@@ -163,19 +161,13 @@ def has_inner_rate(method: str) -> bool:
     return issubclass(METHODS[method], MAML)
 
 
-def suggestion(name: str, names: Iterable[str], otherwise: str = "") -> str:
-    """The end of a message about an unknown name: what may have been meant, else ``otherwise``, else all there is."""
-    close = get_close_matches(name, list(names), n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(close)}?" if close else otherwise or f"; there are {', '.join(names)}"
-
-
 def check_same(recipe: Recipe, stored: dict[str, Any], path: Path, free: Iterable[str] = ()) -> None:
     """Compare a recipe with the one stored at ``path``; fields that are newer than the file have their defaults.
 
     Raises:
         ValueError: naming each field that differs and is not ``free`` to.
     """
-    asked, made = asdict(recipe), asdict(Recipe(**stored))
+    asked, made = asdict(recipe), asdict(Recipe.stored(stored, path))
     differs = [key for key in asked if key not in free and asked[key] != made[key]]
     if differs:
         fields = ", ".join(f"{key}={made[key]!r}, not {asked[key]!r}" for key in differs)

@@ -58,7 +58,7 @@ def read_result(recipe: Recipe, folder: Path) -> dict[str, Any] | None:
 @lru_cache(maxsize=8)
 def gathered(path: Path, changed: int) -> dict[str, dict[str, Any]]:
     """Results in one file, by name; ``changed``, the time of the file's last change, keeps the memory honest."""
-    return {Recipe(**result["recipe"]).name: result for result in json.loads(path.read_text())}
+    return {Recipe.stored(result["recipe"], path).name: result for result in json.loads(path.read_text())}
 
 
 def validation(result: dict[str, Any]) -> dict[str, float]:

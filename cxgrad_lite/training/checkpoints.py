@@ -6,20 +6,22 @@ import inspect
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import safetensors
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..core.method import Method
 from ..core.nets import Conv4
-from ..core.registry import METHODS
+from .gate import check_header, check_method
 
 FORMAT = 1
+NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def options(module: nn.Module) -> dict[str, Any]:
@@ -34,10 +36,12 @@ def recipe_of(method: Method) -> dict[str, Any]:
 
 
 def build(recipe: dict[str, Any]) -> Method:
-    """A new method from a recipe; its weights are fresh."""
-    if recipe["method"] not in METHODS:
-        raise ValueError(f"there is no method {recipe['method']!r}; known are {', '.join(METHODS)}")
-    return METHODS[recipe["method"]](Conv4(**recipe["net"]), **recipe["options"])
+    """A new method from a recipe; its weights are fresh.
+
+    Raises:
+        ValueError: if there is no such method, or an option does not fit (see `gate`).
+    """
+    return check_method(recipe["method"], recipe["options"])(Conv4(**recipe["net"]), **recipe["options"])
 
 
 def save_checkpoint(path: str | Path, method: Method, **provenance: Any) -> None:
@@ -90,9 +94,13 @@ def read_header(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not a readable safetensors file ({error}); it may be cut short") from error
     if "cxgrad_lite" not in metadata:
         raise ValueError(f"{path} holds tensors, but no recipe of cxgrad_lite")
-    header = json.loads(metadata["cxgrad_lite"])
-    if header["format"] > FORMAT:
+    try:
+        header = json.loads(metadata["cxgrad_lite"])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: its header is not readable ({error})") from error
+    if isinstance(header, dict) and isinstance(header.get("format"), int) and header["format"] > FORMAT:
         raise ValueError(f"{path} was written by a newer version of cxgrad_lite; please update")
+    check_header(header, path)
     return header
 
 
@@ -100,17 +108,50 @@ def load_checkpoint(path: str | Path, into: Method | None = None) -> Method:
     """The method stored in a checkpoint, or ``into`` with the stored parameters.
 
     Raises:
-        FileNotFoundError, ValueError: see `read_header`; also if the recipe of ``into`` differs from the stored one.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a checkpoint of this package, is damaged, has a setting or tensor that cannot be, or
+            was made by another recipe than that of ``into``.
     """
-    stored_method = build(read_header(path)["recipe"])  # options that the file is too old to know have their defaults
-    recipe, method = recipe_of(stored_method), stored_method if into is None else into
-    ours = recipe_of(method)
-    if ours != recipe:
+    stored = read_header(path)["recipe"]
+    with torch.device("meta"):  # without memory: whether the file has the tensors for it comes first
+        planned = build_stored(stored, path)
+    recipe = recipe_of(planned)  # options that the file is too old to know have their defaults
+    if into is not None and (ours := recipe_of(into)) != recipe:
         pairs = [(part, recipe[part], ours[part]) for part in recipe if recipe[part] != ours[part]]
-        stored, given = ", ".join(f"{p}={s}" for p, s, _ in pairs), ", ".join(f"{p}={o}" for p, _, o in pairs)
-        raise ValueError(f"the recipe of {path} does not match: stored {stored}; given {given}")
-    method.load_state_dict(with_positions(load_file(str(path)), method))
+        said, given = ", ".join(f"{p}={s}" for p, s, _ in pairs), ", ".join(f"{p}={o}" for p, _, o in pairs)
+        raise ValueError(f"the recipe of {path} does not match: stored {said}; given {given}")
+    tensors = with_positions(load_file(str(path)), planned)
+    check_tensors(tensors, planned.state_dict(), path)
+    method = build_stored(stored, path) if into is None else into
+    method.load_state_dict(tensors)
     return method
+
+
+def build_stored(recipe: dict[str, Any], path: str | Path) -> Method:
+    """`build`, with the file named where the parts of a recipe do not fit together."""
+    try:
+        return build(recipe)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def check_tensors(tensors: dict[str, Tensor], wanted: Mapping[str, Tensor], where: object) -> None:
+    """Check that stored tensors have the names and shapes of those wanted, and are finite numbers of floating point.
+
+    Raises:
+        ValueError: naming the tensor that is not.
+    """
+    for name in sorted(tensors.keys() ^ wanted.keys(), key=str):
+        raise ValueError(f"{where}: {name} is {'missing' if name in wanted else 'none of its tensors'}")
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor) or tensor.shape != wanted[name].shape or tensor.dtype not in NUMBERS:
+            given, needed = (
+                f"{t.dtype} of shape {tuple(t.shape)}" if isinstance(t, Tensor) else type(t).__name__
+                for t in (tensor, wanted[name])
+            )
+            raise ValueError(f"{where}: {name} must be {needed}, not {given}")
+        if bad := int((~tensor.isfinite()).sum()):
+            raise ValueError(f"{where}: {bad} of the {tensor.numel()} numbers in {name} are NaN or infinite")
 
 
 def with_positions(state: dict[str, Tensor], method: Method) -> dict[str, Tensor]:

@@ -40,7 +40,8 @@ class Evaluation:
     Attributes:
         mean: mean accuracy over all query images of all tasks.
         ci95: half the width of the 95 % interval; ``protocol`` says over what.
-        per_task: (episodes,) float64 accuracy of each task, on the CPU.
+        per_task: (episodes,) float64 accuracy of each task, on the CPU; NaN where its logits are not finite, and then
+            there is neither mean nor interval.
         protocol: "tasks": one model, 1.96 · std over tasks / √episodes. "paper": logits of several checkpoints
             averaged, binomial interval over all query images, which ignores that images of a task belong together
             and is therefore narrower.
@@ -58,8 +59,20 @@ class Evaluation:
         return cls(per_task.mean().item(), 1.96 * per_task.std().item() / math.sqrt(len(per_task)), per_task, "tasks")
 
     def __str__(self) -> str:
+        if lost := int(self.per_task.isnan().sum()):
+            return f"no accuracy: the logits of {lost} of {len(self.per_task)} tasks are not finite"
         over = f"{len(self.per_task)} tasks" if self.protocol == "tasks" else "query images, paper's protocol"
         return f"{100 * self.mean:.1f} ± {100 * self.ci95:.1f} % (95 % interval over {over})"
+
+    def checked(self) -> Evaluation:
+        """Itself.
+
+        Raises:
+            FloatingPointError: if it has no accuracy.
+        """
+        if math.isnan(self.mean):
+            raise FloatingPointError(str(self))
+        return self
 
 
 def evaluate(
@@ -85,7 +98,8 @@ def evaluate(
 
     Raises:
         TypeError: if tasks are not a source of episodes, but a data set, for instance.
-        ValueError: if ``episodes`` is below 2, or several methods are given without ``protocol="paper"``.
+        ValueError: if ``episodes`` is below 2, several methods are given without ``protocol="paper"``, or there are
+            fewer tasks.
         RuntimeError: inside ``torch.inference_mode()``, where no inner loop can run.
     """
     check_tasks(tasks, "episodes")
@@ -101,7 +115,9 @@ def evaluate(
     methods = [snapshot(method) for method in methods]
     with arithmetic(precision, device_of(methods[0])):
         logits = logits_function(methods, tasks)
-        mine = [accuracy(logits(support, query[0]), query[1]) for support, query in share(bar)]
+        mine = [accuracy_if_finite(logits(support, query[0]), query[1]) for support, query in share(bar)]
+    if (there := int(total(torch.tensor(len(mine))))) < episodes:
+        raise ValueError(f"{episodes} tasks were asked for, and the source has {there}")
     per_task = torch.zeros(episodes, dtype=torch.float64)
     per_task[rank() :: world_size()] = torch.stack(mine).cpu().double()  # the only look at the device
     result = Evaluation.over_tasks(total(per_task))
@@ -116,6 +132,11 @@ def snapshot(method: Method) -> Method:
     with WEIGHTS:
         tensors = {name: t.detach().clone() for name, t in (*method.named_parameters(), *method.named_buffers())}
     return with_tensors(method, tensors).eval()
+
+
+def accuracy_if_finite(logits: Tensor, labels: Tensor) -> Tensor:
+    """() accuracy, NaN where a logit is not finite; minus infinity is a logit, "none of this class"."""
+    return torch.where((logits < torch.inf).all(), accuracy(logits, labels), torch.nan)
 
 
 def logits_function(methods: Sequence[Method], tasks: Tasks) -> Callable[[Batch, Tensor], Tensor]:

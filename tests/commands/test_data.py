@@ -123,6 +123,7 @@ def test_get_without_a_copy_loads_by_name(monkeypatch, mine, capsys):
         (("check", "omniglot"), 1, "nothing of omniglot is converted; python -m cxgrad_lite data get omniglot does it"),
         (("show", "cub"), 1, "cub train is not converted; python -m cxgrad_lite data get cub does it"),
         (("show", "glyphs", "--split", "dev"), 2, "split must be one of"),
+        (("show", "glyphs", "--out", "x.jpg"), 2, "must end in .png, which is what is written, not x.jpg"),
         (("show", "glyphs", "--out", "/nowhere/at/all.png"), 2, "/nowhere/at/all.png"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,11 @@ def test_another_dataset_comes_at_the_networks_size(tmp_path: Path, capsys: pyte
     assert "takes 20 pixels" in capsys.readouterr().err
     assert main(["evaluate", path, "--dataset", "glyfs", *few]) == 2
     assert "did you mean glyphs" in capsys.readouterr().err
+    assert main(["evaluate", path, "--dataset", "", *few]) == 2
+    assert "there is no dataset ''" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", path, "--shots", "0", *few])
+    assert "--shots: must be a whole number from 1" in capsys.readouterr().err
     assert main(["evaluate", path, "--normalisation", "imagenet", *few]) == 2
     assert "channel" in capsys.readouterr().err
 
@@ -89,3 +95,21 @@ def test_different_tasks_are_not_compared(tmp_path: Path, capsys: pytest.Capture
     assert main(["compare", a, c]) == 2
     assert "holds no accuracies of single tasks" in capsys.readouterr().err
     assert main(["compare", a, a]) == 0
+
+
+@pytest.mark.parametrize(
+    "recipe, words",
+    [
+        ({"shots": "five"}, "shots must be a whole number from 1 to 10000, not 'five'"),
+        ({"normalisation": "mine"}, "normalisation must be one of none, imagenet, not 'mine'"),
+        ({"way": 5}, "Recipe has no setting 'way'; did you mean ways"),
+        ([], "Recipe must be a table, not list"),
+    ],
+)
+def test_what_a_checkpoint_says_of_its_training_is_checked(
+    recipe: Any, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_checkpoint(tmp_path / "m.safetensors", TINY.build(), recipe=recipe)
+    assert main(["evaluate", str(tmp_path / "m.safetensors"), "--dataset", "glyphs", "--episodes", "2"]) == 2
+    said = capsys.readouterr().err
+    assert "m.safetensors: " in said and words in said

@@ -185,9 +185,9 @@ def test_the_bar_shows_loss_accuracy_and_time_left(tasks: TaskSampler, capsys: p
 
 
 def test_configurations_that_cannot_be_meant() -> None:
-    with pytest.raises(ValueError, match="meta_lr above 0"):
+    with pytest.raises(ValueError, match="meta_lr must be a number above 0"):
         TrainConfig(meta_lr=0)
-    with pytest.raises(ValueError, match="iterations must be 1 or more"):
+    with pytest.raises(ValueError, match="iterations must be a whole number of at least 1"):
         TrainConfig(iterations=0)
     with pytest.raises(ValueError, match="schedule must be"):
         TrainConfig(schedule="linear")  # type: ignore[arg-type]
@@ -320,6 +320,28 @@ def test_a_checkpoint_brings_back_the_method_and_its_provenance(name: str, tasks
     assert torch.equal(evaluate(loaded, tasks, 5).per_task, evaluate(method, tasks, 5).per_task)
     assert read_header(path)["provenance"] == {"seed": 3, "command": "python -m …"}
     assert list(path.parent.iterdir()) == [path], "no temporary file is left"
+
+
+def test_what_is_not_finite_has_no_accuracy(tasks: TaskSampler) -> None:
+    """NaN logits have a largest one, too: the first."""
+    diverging = MAML(Conv4(1, 16, 3, width=4), inner_lr=1e30)
+    result = evaluate(diverging, tasks, 4)
+    assert str(result) == "no accuracy: the logits of 4 of 4 tasks are not finite" and math.isnan(result.mean)
+    with pytest.raises(FloatingPointError, match="4 of 4 tasks"):
+        result.checked()
+    history = meta_train(
+        MAML(Conv4(1, 16, 3, width=4), inner_steps=1), tasks, TrainConfig(1, validate_every=1, progress=False), tasks
+    )
+    assert history.validation[0][1].checked() is history.validation[0][1]
+
+
+def test_tasks_that_are_missing_are_not_zeros(tasks: TaskSampler) -> None:
+    class Three:
+        def episodes(self, count: int) -> Any:
+            return tasks.episodes(3)
+
+    with pytest.raises(ValueError, match="6 tasks were asked for, and the source has 3"):
+        evaluate(MAML(Conv4(1, 16, 3, width=4)), Three(), 6)  # type: ignore[arg-type]
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
