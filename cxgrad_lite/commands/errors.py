@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
 from data_utils.files.download import DownloadError
 from data_utils.store.writer import StoreError
 
+from ..training.loop import ENDING
 from ..training.parallel import rank, world_size
 from .grade import GradingError
 
@@ -29,6 +35,7 @@ EXIT_CODES: tuple[tuple[tuple[type[BaseException], ...], int], ...] = (  # the f
     ((FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError), WRONG_INPUT),
     ((OSError,), FAILED),
 )
+LIKENESS = {"±": "+/-", "−": "-", "×": "x", "…": "...", "’": "'"}
 EXTRAS = {  # which extra installs a package that a command needs
     "tensorboard": "tensorboard",
     "dask": "cluster",
@@ -41,22 +48,75 @@ EXTRAS = {  # which extra installs a package that a command needs
 }
 
 
+class Stopped(KeyboardInterrupt):
+    """The system ends the program: SIGTERM or SIGHUP."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
 def exit_code(command: Callable[[], int | None]) -> int:
     """Run a command; what it raises becomes an exit code and one sentence on the standard error stream.
 
     An exception that is not in the table is a mistake of ours, and keeps its traceback.
     """
     kinds = tuple(kind for row, _ in EXIT_CODES for kind in row)
+    spell_out_what_a_terminal_lacks()
     try:
-        code = command() or GOOD
-        sys.stdout.flush()  # where a closed pipe shows, if it has not yet
+        with signals_raised():
+            code = command() or GOOD
+            if sys.stdout:  # a shell can close it: >&-
+                sys.stdout.flush()  # where a closed pipe or a full disk shows, if it has not yet
         return code
     except kinds as error:
-        if isinstance(error, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
-        else:
+        if not isinstance(error, BrokenPipeError):
             print(f"error: {sentence(error)}", file=sys.stderr)
+        if isinstance(error, OSError):
+            drop_output()
+        if isinstance(error, Stopped):
+            return 128 + error.signum
         return next(code for row, code in EXIT_CODES if isinstance(error, row))
+
+
+@contextmanager
+def signals_raised() -> Iterator[None]:
+    """Inside, SIGTERM and SIGHUP raise `Stopped`, unless whoever started us ignores them, as nohup does."""
+
+    def stop(signum: int, frame: object) -> None:
+        raise Stopped(signum)
+
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    ours = [signum for signum in ENDING if in_main_thread and signal.getsignal(signum) is not signal.SIG_IGN]
+    before = {signum: signal.signal(signum, stop) for signum in ours}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def spell_out_what_a_terminal_lacks() -> None:
+    """A terminal in ASCII or Latin-1 shows +/- for ±, and ? for a letter that has no such likeness."""
+
+    def spelled(error: UnicodeError) -> tuple[str, int]:
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        return "".join(LIKENESS.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
+
+    codecs.register_error("spelled", spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="spelled")
+
+
+def drop_output() -> None:
+    """Where nothing more can be written, write it nowhere; else the interpreter complains of it at its end."""
+    try:
+        sys.stdout.flush()
+    except (OSError, AttributeError):
+        if sys.stdout:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def sentence(error: BaseException) -> str:

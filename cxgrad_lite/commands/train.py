@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
-import inspect
 import os
 import shlex
+import tempfile
 import time
 import typing
 from pathlib import Path
@@ -19,19 +19,20 @@ from torch import distributed
 from data_utils import TaskSampler
 
 from ..core.method import Method
-from ..core.registry import METHODS
 from ..recipes.making import run_folder
 from ..recipes.provenance import provenance
 from ..recipes.published import PUBLISHED, find_recipe, shipped_names
-from ..recipes.recipe import Recipe, suggestion
+from ..recipes.recipe import Recipe
 from ..training.checkpoints import save_checkpoint
 from ..training.engines import Engine, Precision
+from ..training.gate import check_method, from_texts
 from ..training.host import keep_freed_memory, peak_memory
 from ..training.loop import TrainConfig, meta_steps, meta_train
 from ..training.parallel import rank, world_size
+from ..training.run_folder import RunFolder
 from ..training.state import History, Run
-from .errors import GOOD, INTERRUPTED
-from .options import choose_device, positive
+from .errors import GOOD, INTERRUPTED, CommandFailed
+from .options import choose_device, place, positive, whole
 
 ENGINE_HELP = (
     "graph: a meta-step is one CUDA graph; fused: cheaper blocks; eager: as written; auto: what suits (default)"
@@ -45,10 +46,10 @@ def add_train_commands(commands: argparse._SubParsersAction) -> None:
                                 formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     train.add_argument("--recipe", required=True, metavar="NAME", help="see: python -m cxgrad_lite recipes")
     train.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe")
-    train.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    train.add_argument("--out", type=place, required=True, metavar="DIR", help="folder of the run")
     train.add_argument("--resume", action="store_true", help="go on from the state in DIR, if there is one")
     train.add_argument("--minutes", type=float, default=10, help="between two saved states (default: 10)")
-    train.add_argument("--validate-every", type=int, default=500, help="meta-iterations; 0: never (default: 500)")
+    train.add_argument("--validate-every", type=whole, default=500, help="meta-iterations; 0: never (default: 500)")
     train.add_argument("--validation-episodes", type=positive, default=600, help="tasks of a validation (default: 600)")
     train.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default)")
     train.add_argument("--engine", choices=typing.get_args(Engine), default="auto", help=ENGINE_HELP)
@@ -67,66 +68,23 @@ def field_help() -> str:
     return f"fields of a recipe for --set: {fields};\noptions.NAME for a further argument of the method."
 
 
-def parse_value(text: str, kind: Any, name: str) -> Any:
-    """Text as a value of a field's type.
-
-    Raises:
-        ValueError: naming the field, the text and what was expected.
-    """
-    choices = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
-    if choices:
-        if text not in choices:
-            raise ValueError(f"{name} must be one of {', '.join(choices)}, not {text!r}")
-        return text
-    kinds = [k for k in (typing.get_args(kind) or (kind,)) if k is not type(None)]
-    if text.lower() == "none" and type(None) in typing.get_args(kind):
-        return None
-    if kinds[0] is bool:
-        if text.lower() not in ("true", "false"):
-            raise ValueError(f"{name} must be true or false, not {text!r}")
-        return text.lower() == "true"
-    try:
-        return kinds[0](text)
-    except ValueError as error:
-        raise ValueError(f"{name} needs {kinds[0].__name__}, not {text!r}") from error
-
-
 def changed(recipe: Recipe, settings: list[str]) -> Recipe:
     """The recipe with ``FIELD=VALUE`` changes; ``options.NAME=VALUE`` is a further argument of the method.
 
     Raises:
         ValueError: if there is no such field or option, or the value does not fit.
     """
-    kinds, values = typing.get_type_hints(Recipe), {}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not name.startswith("options."):
-            if not equals or name not in kinds or name == "options":
-                raise ValueError(
-                    f"--set {setting}: there is no such field{suggestion(name, kinds, '; ' + field_help())}"
-                )
-            values[name] = parse_value(text, kinds[name], name)
+    texts = {name: text for name, equals, text in (setting.partition("=") for setting in settings) if equals}
+    without = [setting for setting in settings if "=" not in setting]
+    if without:
+        raise ValueError(f"--set {without[0]}: give it a value, FIELD=VALUE")
+    plain = {name: text for name, text in texts.items() if not name.startswith("options.")}
+    values = from_texts(Recipe, plain, besides="options")
     method = values.get("method", recipe.method)
     options = {} if method != recipe.method else dict(recipe.options)
-    for setting in settings:
-        name, _, text = setting.partition("=")
-        if name.startswith("options."):
-            options[name[8:]] = parse_option(method, name[8:], text)
+    named = {name[len("options."):]: text for name, text in texts.items() if name not in plain}  # fmt: skip
+    options |= from_texts(check_method(method, options), named, besides="net")
     return dataclasses.replace(recipe, **values, options=options)
-
-
-def parse_option(method: str, name: str, text: str) -> Any:
-    """Text as a value of one of the arguments of a method.
-
-    Raises:
-        ValueError: if the method has no such argument, or the value does not fit.
-    """
-    if method not in METHODS:
-        raise ValueError(f"there is no method {method!r}{suggestion(method, METHODS)}")
-    known = [key for key in inspect.signature(METHODS[method]).parameters if key != "net"]
-    if name not in known:
-        raise ValueError(f"{method} has no option {name!r}{suggestion(name, known) if known else ': it has none'}")
-    return parse_value(text, typing.get_type_hints(METHODS[method].__init__)[name], f"options.{name}")
 
 
 def estimate(method: Method, tasks: TaskSampler, config: TrainConfig) -> str:
@@ -175,24 +133,46 @@ def run_train(options: argparse.Namespace) -> int:
     metrics = Metrics(options.out) if options.tensorboard and rank() == 0 else None
     if rank() == 0:
         print(f"{recipe.name} on {device}, {world_size()} process(es), torch {torch.__version__}")
+    if rank() == 0 and options.resume and not folder.states():
+        print(f"{options.out} holds no state: the run begins anew")
     if world_size() == 1:
         print(estimate(method, train, config), flush=True)
-    history = meta_train(method, train, config, val, metrics, folder)
-    if rank() == 0:
-        finish(options.out / "method.safetensors", method, config, history, about)
+    try:
+        history = meta_train(method, train, config, val, metrics, folder)
+    except (FloatingPointError, KeyboardInterrupt):
+        say_what_is_kept(folder, config)
+        raise
+    if history.interrupted:
+        say_what_is_kept(folder, config)
+    elif rank() == 0:
+        save_last(options.out / "method.safetensors", method, history, about)
     if distributed.is_initialized():
         distributed.destroy_process_group()
     return INTERRUPTED if history.interrupted else GOOD
 
 
-def finish(path: Path, method: Method, config: TrainConfig, history: History, about: dict[str, Any]) -> None:
-    """The last checkpoint, with where it comes from."""
-    done = len(history.loss)
-    if history.interrupted:
-        print(f"stopped after {done} of {config.iterations} meta-iterations; the same command with --resume goes on")
-        return
-    save_checkpoint(path, method, **about, seconds=history.seconds)
-    print(f"{done} meta-iterations in {history.seconds:.0f} s; {path}")
+def say_what_is_kept(folder: RunFolder, config: TrainConfig) -> None:
+    """What a run that ended early leaves behind."""
+    if rank() == 0 and folder.kept:
+        print(f"the state after {folder.kept} of {config.iterations} meta-iterations is kept;", end=" ")
+        print("the same command with --resume goes on from it")
+    elif rank() == 0:
+        print(f"stopped before the first of {config.iterations} meta-iterations was saved; nothing is kept")
+
+
+def save_last(path: Path, method: Method, history: History, about: dict[str, Any]) -> None:
+    """The last checkpoint, with where it comes from; in another folder where this one cannot be written any more.
+
+    Raises:
+        CommandFailed: if it had to be another, or none could be written.
+    """
+    try:
+        save_checkpoint(path, method, **about, seconds=history.seconds)
+    except OSError as error:
+        other = Path(tempfile.mkdtemp(prefix="cxgrad_lite-")) / path.name
+        save_checkpoint(other, method, **about, seconds=history.seconds)
+        raise CommandFailed(f"{path} could not be written ({error}); the learned weights are in {other}") from error
+    print(f"{len(history.loss)} meta-iterations in {history.seconds:.0f} s; {path}")
 
 
 def run_recipes(options: argparse.Namespace) -> None:

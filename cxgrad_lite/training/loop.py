@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
@@ -22,6 +23,8 @@ from .overflow import check_gradients, check_losses, finite_gradients, look
 from .parallel import any_process, average_gradients, check_split, rank, share, total
 from .run_folder import RunFolder
 from .state import History, Run, TrainConfig
+
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # no SIGHUP on Windows
 
 __all__ = ["History", "Run", "TrainConfig", "meta_steps", "meta_train"]
 
@@ -86,7 +89,8 @@ def meta_train(
 
     An interrupt (the stop button of a notebook, Ctrl-C) ends the run after the current meta-iteration; the method
     keeps what it has learned, and the history says so. A second interrupt stops at once. With a folder the run can
-    also be killed, and resumed. Under ``torchrun`` the processes share the tasks of each meta-batch.
+    also be killed, and resumed, and SIGTERM and SIGHUP end the program once the state is saved. Under ``torchrun`` the
+    processes share the tasks of each meta-batch.
 
     Args:
         method: what to train; its parameters are what Adam sees.
@@ -110,22 +114,27 @@ def meta_train(
     hidden = not config.progress or rank() > 0
     with (
         folder.open(run) if folder else nullcontext(),
-        interrupt_flag(run) as interrupted,
+        interrupt_flag(run, folder is not None) as interrupted,
         tqdm(total=config.iterations, initial=run.done, desc=type(method).__name__, disable=hidden) as bar,
     ):
         start = time.perf_counter() - run.history.seconds
-        for history in meta_steps(run):
-            if validate(run, validation) and folder:
-                folder.after_validation(run)
-            history.seconds = time.perf_counter() - start
-            bar.update()
-            bar.set_postfix(loss=f"{history.loss[-1]:.3f}", accuracy=f"{history.accuracy[-1]:.2f}", refresh=False)
-            stop = any_process(bool(callback and callback(history)) or interrupted.is_set())
-            if folder:
-                folder.after_iteration(run, last=stop or run.done == config.iterations)
-            if stop:
-                history.interrupted = run.done < config.iterations
-                break
+        try:
+            for history in meta_steps(run):
+                if validate(run, validation) and folder:
+                    folder.after_validation(run)
+                history.seconds = time.perf_counter() - start
+                bar.update()
+                bar.set_postfix(loss=f"{history.loss[-1]:.3f}", accuracy=f"{history.accuracy[-1]:.2f}", refresh=False)
+                stop = any_process(bool(callback and callback(history)) or interrupted.is_set())
+                if folder:
+                    folder.after_iteration(run, last=stop or run.done == config.iterations)
+                if stop:
+                    history.interrupted = run.done < config.iterations
+                    break
+        except FloatingPointError:
+            if folder and run.done:
+                folder.after_iteration(run, last=True)  # the parameters are the last good ones
+            raise
     return run.history
 
 
@@ -148,20 +157,34 @@ def validate(run: Run, validation: Tasks | None) -> bool:
 
 
 @contextmanager
-def interrupt_flag(run: Run) -> Iterator[threading.Event]:
-    """An event that the first interrupt sets instead of raising, so that no update is left half done."""
-    interrupted = threading.Event()
+def interrupt_flag(run: Run, has_folder: bool) -> Iterator[threading.Event]:
+    """An event that the first signal to stop sets instead of raising, so that no update is left half done.
+
+    Where there is a folder for the state, these are also the signals by which systems end a program, SIGTERM and
+    SIGHUP; whoever handled them before gets them once the state is saved.
+    """
+    interrupted, received = threading.Event(), []
+    before: dict[int, Any] = {}
 
     def first(signum: int, frame: object) -> None:
+        received.append(signum)
         interrupted.set()
-        signal.signal(signal.SIGINT, previous)
+        put_back()
 
+    def put_back() -> None:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+    others = [signum for signum in ENDING if has_folder and signal.getsignal(signum) is not signal.SIG_IGN]
     in_main_thread = threading.current_thread() is threading.main_thread()  # elsewhere no signal arrives
-    previous = signal.signal(signal.SIGINT, first) if in_main_thread else None
+    for signum in [signal.SIGINT, *others] if in_main_thread else []:
+        before[signum] = signal.signal(signum, first)
     try:
         yield interrupted
     except KeyboardInterrupt:
         run.history.interrupted = True
     finally:
-        if in_main_thread:
-            signal.signal(signal.SIGINT, previous)
+        put_back()
+    for signum in received:
+        if signum != signal.SIGINT:
+            signal.raise_signal(signum)

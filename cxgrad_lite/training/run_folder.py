@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
-import pickle
+import re
+import shutil
+import tempfile
 import time
 import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +21,18 @@ import torch
 from filelock import FileLock, Timeout
 
 from .checkpoints import recipe_of, save_checkpoint, whole_file
+from .gate import check
 from .parallel import rank
-from .state import Run
+from .state import Run, settings_of_tasks
 
-LAST, PREVIOUS = "last.run", "previous.run"
+LAST, PREVIOUS, NEW, METRICS = "last.run", "previous.run", "new.run", "metrics.jsonl"
+BEST = re.compile(r"best-(?P<iteration>\d{7})-(?P<accuracy>\d\.\d{5})\.safetensors")
+TAKEN = (LAST, PREVIOUS, METRICS, "best-*.safetensors", "method.safetensors")  # what only a run leaves behind
 MAY_CHANGE = ("progress", "iterations", "engine")  # between the parts of a run
+
+
+class OtherRun(ValueError):
+    """A state was written by a run with other settings."""
 
 
 class RunFolder:
@@ -41,8 +53,13 @@ class RunFolder:
         resume: go on from the state in the folder, if there is one.
         provenance: where the run comes from (recipe, command, …), written into every checkpoint.
 
+    Attributes:
+        kept: meta-iterations in the newest state that was saved or restored; 0: there is none.
+
     Raises:
+        ValueError: if a number is out of range.
         FileExistsError: if the folder holds a run and ``resume`` is false.
+        OSError: if nothing can be written there.
     """
 
     def __init__(
@@ -54,13 +71,22 @@ class RunFolder:
         resume: bool = False,
         provenance: dict[str, Any] | None = None,
     ) -> None:
+        check(RunFolder, {"minutes": minutes, "every": every, "keep": keep, "resume": resume})
         self.folder, self.seconds, self.every, self.keep, self.resume = Path(folder), 60 * minutes, every, keep, resume
         self.provenance = provenance or {}
+        self.saved_at, self.kept = time.monotonic(), 0
+        self.best: dict[Path, float] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.saved_at = time.monotonic()
-        self.best: list[tuple[float, Path]] = []
-        if not resume and (self.folder / LAST).exists():
-            raise FileExistsError(f"{self.folder} holds a run already; resume it, or choose another folder")
+        there = [path.name for pattern in TAKEN for path in self.folder.glob(pattern)]
+        if there and not resume:
+            raise FileExistsError(
+                f"{self.folder} holds a run already ({there[0]}); resume it, or choose another folder"
+            )
+        try:
+            with tempfile.TemporaryFile(dir=self.folder) as file:
+                file.write(b"is there space, and may we")
+        except OSError as error:
+            raise type(error)(error.errno, error.strerror, str(self.folder)) from error
 
     @contextmanager
     def open(self, run: Run) -> Iterator[None]:
@@ -68,10 +94,13 @@ class RunFolder:
 
         Raises:
             FileExistsError: if another process is training in the folder.
-            ValueError: if the folder holds a run of another recipe or configuration, or no state can be read.
+            ValueError: if the folder holds a run of another recipe, configuration or other tasks, or no state can be
+                read.
+            OSError: if the disk has no space for what the run will write.
         """
         config = {key: value for key, value in vars(run.config).items() if key not in MAY_CHANGE}
-        self.header = json.dumps({"recipe": recipe_of(run.method), "config": config})
+        header = {"recipe": recipe_of(run.method), "config": config, "tasks": settings_of_tasks(run.tasks)}
+        self.header = json.loads(json.dumps(header, default=str))
         lock = FileLock(self.folder / ".lock")
         try:
             if rank() == 0:
@@ -81,32 +110,70 @@ class RunFolder:
         try:
             if self.resume:
                 self._restore(run)
-            self._find_best()
+            if rank() == 0:
+                self._clear(run.done)
+                self._check_space(run)
             yield
         finally:
             lock.release()
 
+    def states(self) -> list[Path]:
+        """The files of states, the newest first."""
+        return [path for path in (self.folder / LAST, self.folder / PREVIOUS) if path.exists()]
+
     def _restore(self, run: Run) -> None:
         """Go on from the newest state that can be read; a damaged one is named in a warning."""
-        paths = [path for path in (self.folder / LAST, self.folder / PREVIOUS) if path.exists()]
-        for path in paths:
+        before = run.state()
+        for path in self.states():
             try:
-                stored = torch.load(path, map_location="cpu", weights_only=True)
-                header, state = stored["header"], stored["state"]
-            except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError) as error:
-                line = str(error).partition("\n")[0]
+                header, state = read_state(path)
+                self._check_same(header, path)
+                run.check(state)
+                run.restore(state)
+            except OtherRun:
+                raise
+            except Exception as error:  # whatever a reader trips over in bytes that anything may have written
+                line = str(error).partition("\n")[0] or type(error).__name__
                 warnings.warn(f"{path} is damaged ({line}); the state before it is used", stacklevel=2)
+                run.restore(before)
                 continue
-            if header != self.header:
-                raise ValueError(f"{path} belongs to another run: stored {header}; asked for {self.header}")
-            run.restore(state)
+            self.kept = run.done
             return
-        if paths:
+        if self.states():
             raise ValueError(f"no state in {self.folder} can be read by this version; delete {LAST} to begin again")
 
-    def _find_best(self) -> None:
-        paths = sorted(self.folder.glob("best-*.safetensors"))
-        self.best = [(float(path.stem.split("-")[-1]), path) for path in paths]
+    def _check_same(self, header: dict[str, dict[str, Any]], path: Path) -> None:
+        """Raises OtherRun naming what differs from the run that wrote the state; earlier versions wrote less."""
+        differs = [
+            f"{part} {key} is {stored!r}, not {self.header[part].get(key)!r}"
+            for part in self.header.keys() & header.keys()
+            for key, stored in header[part].items()
+            if stored != self.header[part].get(key)
+        ]
+        if differs:
+            raise OtherRun(f"{path} belongs to another run: its {'; its '.join(sorted(differs))}")
+
+    def _clear(self, done: int) -> None:
+        """Forget what a killed process left: unfinished files, and lines of metrics that are torn or to be redone."""
+        for pattern in (f".{NEW}.*", ".best-*.safetensors.*", ".method.safetensors.*"):
+            for unfinished in self.folder.glob(pattern):
+                unfinished.unlink()
+        named = {path: BEST.fullmatch(path.name) for path in sorted(self.folder.glob("best-*"))}
+        self.best = {path: float(name["accuracy"]) for path, name in named.items() if name}
+        metrics = self.folder / METRICS
+        if metrics.exists():
+            lines = metrics.read_text(errors="replace").splitlines(keepends=True)
+            with whole_file(metrics) as new:
+                new.write_text("".join(line for line in lines if 0 < iteration_of(line) <= done))
+
+    def _check_space(self, run: Run) -> None:
+        """Three states at a time, each of weights and two moments, the best checkpoints, and the last one."""
+        weights = sum(t.nbytes for t in run.method.state_dict().values())
+        there = sum(path.stat().st_size for path in self.folder.iterdir())
+        needed, free = (3 * 3 + self.keep + 1) * weights - there, shutil.disk_usage(self.folder).free
+        if free < needed:
+            text = f"the run will need about {needed / 1e6:.0f} MB here, and {free / 1e6:.0f} MB are free"
+            raise OSError(errno.ENOSPC, text, str(self.folder))
 
     def after_iteration(self, run: Run, last: bool = False) -> None:
         """Save the state if it is time."""
@@ -117,37 +184,67 @@ class RunFolder:
     def save(self, run: Run) -> None:
         """Write the state now; a failure is a warning, for the run is worth more than its backup."""
         self.saved_at = time.monotonic()
-        history, new, last = run.history, self.folder / "new.run", self.folder / LAST
+        history, new, last = run.history, self.folder / NEW, self.folder / LAST
         try:
             with whole_file(new) as unfinished:
-                torch.save({"header": self.header, "state": run.state()}, unfinished)
+                torch.save({"header": json.dumps(self.header), "state": run.state()}, unfinished)
+            # Before the state is in place: if this is the last that happens, the line is made again, not missing.
+            self._write_metrics(iteration=run.done, loss=history.loss[-1], accuracy=history.accuracy[-1])
             if last.exists():
                 os.replace(last, self.folder / PREVIOUS)
             os.replace(new, last)
-            self._write_metrics(iteration=run.done, loss=history.loss[-1], accuracy=history.accuracy[-1])
+            self.kept = run.done
         except OSError as error:
             new.unlink(missing_ok=True)
             warnings.warn(f"the state of the run could not be saved ({error}); training goes on", stacklevel=2)
 
     def after_validation(self, run: Run) -> None:
-        """Keep the checkpoint if it is among the best."""
+        """Keep the checkpoint if it is among the best; one without accuracy never is."""
         if rank() != 0:
             return
         done, result = run.history.validation[-1]
-        self._write_metrics(iteration=done, validation=result.mean, ci95=result.ci95)
+        measured = {"iteration": done, "validation": result.mean, "ci95": result.ci95}
         path = self.folder / f"best-{done:07d}-{result.mean:.5f}.safetensors"
-        keep = sorted([*self.best, (round(result.mean, 5), path)], key=lambda pair: pair[0])[-self.keep :]
+        again = {old for old in self.best if old.name.startswith(f"best-{done:07d}-")}  # before it was killed
+        known = {old: accuracy for old, accuracy in self.best.items() if old not in again}
+        known |= {} if math.isnan(result.mean) else {path: round(result.mean, 5)}
+        kept = dict(sorted(known.items(), key=lambda pair: pair[1])[-self.keep :])
         try:
-            if any(path == kept for _, kept in keep):
-                measured = {"iteration": done, "validation": result.mean, "ci95": result.ci95}
+            if path in kept:
                 save_checkpoint(path, run.method, **self.provenance | measured)
-            for _, old in self.best:
-                if all(old != kept for _, kept in keep):
-                    old.unlink(missing_ok=True)
-            self.best = keep
+            for old in self.best.keys() - kept.keys():
+                old.unlink(missing_ok=True)
+            self.best = kept
+            self._write_metrics(**measured)
         except OSError as error:
             warnings.warn(f"the checkpoint {path.name} could not be saved ({error}); training goes on", stacklevel=2)
 
     def _write_metrics(self, **values: float) -> None:
-        with open(self.folder / "metrics.jsonl", "a") as metrics:
-            metrics.write(json.dumps(values) + "\n")
+        with open(self.folder / METRICS, "a") as metrics:
+            finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+            metrics.write(json.dumps(finite) + "\n")
+
+
+def read_state(path: Path) -> tuple[dict[str, Any], Any]:
+    """The header and the state in a file, every byte of which is as it was written.
+
+    Raises:
+        Exception: of many kinds, if the file is damaged.
+    """
+    with zipfile.ZipFile(path) as parts:  # torch.save writes checksums, which torch.load does not compare
+        torn = parts.testzip()
+    if torn is not None:
+        raise ValueError(f"the checksum of {torn} is wrong")
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    header = json.loads(stored["header"])
+    if not all(isinstance(part, dict) for part in header.values()):
+        raise ValueError("its header is not readable")
+    return header, stored["state"]
+
+
+def iteration_of(line: str) -> int:
+    """The meta-iteration that a line of metrics is of; 0 if the line is torn."""
+    try:
+        return int(json.loads(line)["iteration"]) if line.endswith("\n") else 0
+    except (ValueError, KeyError, TypeError):
+        return 0

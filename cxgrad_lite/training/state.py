@@ -5,17 +5,21 @@ from __future__ import annotations
 import copy
 import math
 import random
+import zlib
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.optim import Adam
 
 from ..core.method import Method
 from ..core.outer import Tasks, check_tasks
+from .checkpoints import check_tensors
 from .engines import Engine, Precision, choose_engine, device_of
 from .evaluation import WEIGHTS, Evaluation
+from .gate import check, check_table
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class TrainConfig:
     """How the outer loop runs.
 
     Raises:
-        ValueError: if a number is out of range, or a schedule, engine or precision unknown.
+        ValueError: if a value has another type or is out of range (see `gate`), or a name is unknown.
     """
 
     iterations: int = 1000  # meta-iterations: one Adam step each
@@ -40,15 +44,7 @@ class TrainConfig:
     precision: Precision = "float32"  # or "tf32", "bf16"; see `engines.arithmetic`
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or self.meta_lr <= 0 or self.validate_every < 0:
-            raise ValueError(f"iterations must be 1 or more, validate_every 0 or more, meta_lr above 0: {self}")
-        if self.schedule not in ("constant", "cosine"):
-            raise ValueError(f"schedule must be 'constant' or 'cosine', not {self.schedule!r}")
-        if self.engine not in get_args(Engine) or self.precision not in get_args(Precision):
-            raise ValueError(
-                f"engine must be one of {get_args(Engine)}, precision one of {get_args(Precision)}, "
-                f"not {self.engine!r} and {self.precision!r}"
-            )
+        check(TrainConfig, vars(self))
 
     def rate(self, iteration: int) -> float:
         """Adam's rate in this meta-iteration, counted from 0."""
@@ -123,6 +119,23 @@ class Run:
             }
         )
 
+    def check(self, state: Any) -> None:
+        """Raises ValueError naming the first part of a stored state that this run cannot go on from."""
+        check_table(State, state, "the state")
+        check_tensors(state["method"], self.method.state_dict(), "the method")
+        for number, moments in state["optimiser"].items():
+            parameter = dict(enumerate(self.method.parameters())).get(number)
+            if parameter is None or not isinstance(moments, dict):
+                raise ValueError(f"the optimiser knows a parameter {number!r}")
+            wanted = {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
+            check_tensors(moments, wanted, f"the optimiser's parameter {number}")
+        check_table(History, state["history"], "the history")
+        loss, accuracy, validation = (state["history"][key] for key in ("loss", "accuracy", "validation"))
+        if not loss or len(loss) != len(accuracy) or not all(isinstance(x, float) for x in loss + accuracy):
+            raise ValueError("the history has not one loss and one accuracy for each meta-iteration")
+        if not state["optimiser"] or not all(is_validation(entry, len(loss)) for entry in validation):
+            raise ValueError("the optimiser's moments or a validation are missing")
+
     def restore(self, state: dict[str, Any]) -> None:
         """Return to where the run was when `state` was called."""
         self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": copy.deepcopy(state["optimiser"])})
@@ -140,6 +153,34 @@ class Run:
         if state["tasks"]:
             self.tasks.load_state_dict(state["tasks"])  # type: ignore[attr-defined]
         set_random_states(state["random"])
+
+
+@dataclass
+class State:
+    """The parts of a state."""
+
+    method: dict[str, Any]
+    optimiser: dict[int, Any]
+    tasks: dict[str, Any]
+    random: dict[str, Any]
+    history: dict[str, Any]
+
+
+def is_validation(entry: Any, done: int) -> bool:
+    """Whether an entry is (meta-iterations, (tasks,) accuracies)."""
+    if not isinstance(entry, tuple) or [type(part) for part in entry] != [int, Tensor]:
+        return False
+    return 1 <= entry[0] <= done and entry[1].ndim == 1 and entry[1].is_floating_point() and len(entry[1]) > 1
+
+
+def settings_of_tasks(tasks: Tasks) -> dict[str, Any]:
+    """What decides which tasks a source draws, as far as it says so: sizes, seed, device, a checksum of the classes."""
+    names = ("ways", "shots", "queries", "tasks_per_batch", "seed", "rotations")
+    settings = {name: getattr(tasks, name) for name in names if hasattr(tasks, name)}
+    if device := getattr(getattr(tasks, "generator", None), "device", None):
+        settings["device"] = device.type  # each kind has random numbers of its own
+    classes = getattr(getattr(tasks, "data", None), "names", None)
+    return settings if classes is None else settings | {"classes": zlib.crc32("\n".join(classes).encode())}
 
 
 def random_states() -> dict[str, Any]:

@@ -22,11 +22,10 @@ TRAIN = ["train", "--recipe", RECIPE, "--set", "width=4", "--set", "iterations=1
 @pytest.mark.parametrize(
     "more, words",
     [
-        (["--set", "iterations=0"], "iterations must be at least 1"),
-        (["--set", "width=0"], "width must be at least 1"),
-        (["--set", "ways=-1"], "ways must be at least 1"),
-        (["--set", "options.x=1"], "CxGrad has no option 'x'"),
-        (["--set", "method=ProtoNet"], "ProtoNet has no option 'inner_lr'"),
+        (["--set", "width=0"], "width must be a whole number from 1 to 4096, not 0"),
+        (["--set", "ways=-1"], "ways must be a whole number from 1 to 10000, not -1"),
+        (["--set", "options.x=1"], "CxGrad has no setting 'x'"),
+        (["--set", "method=ProtoNet"], "ProtoNet has no setting 'inner_lr'"),
         (["--device", "tpu9"], "no device 'tpu9'"),
         (["--device", "cuda:99"], "finds no device"),
         (["--recipe", "glyphs-5way-5shot-cxgrad-lr0.01-60it-seed0"], f"did you mean {RECIPE}"),

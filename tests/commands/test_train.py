@@ -80,16 +80,16 @@ def test_fields_are_typed() -> None:
     assert replace(stepwise, dataset="glyphs", width=4).build().context_update == "step"
     assert changed(stepwise, ["method=MAML"]).options == {}, "they were CxGrad's"
     for setting, words in {
-        "wide=3": "no such field",
-        "width": "no such field",
-        "width=wide": "width needs int, not 'wide'",
+        "wide=3": "no setting 'wide'",
+        "width": "--set width: give it a value",
+        "width=wide": "width must be a whole number from 1 to 4096, not 'wide'",
         "activation=gelu": "activation must be one of leaky_relu, relu, not 'gelu'",
         "normalisation=mine": "normalisation must be one of none, imagenet",
         "inner_rl=1": "did you mean inner_lr",
         "conv_bias=maybe": "conv_bias must be true or false",
-        "options.x=1": "CxGrad has no option 'x'",
+        "options.x=1": "CxGrad has no setting 'x'",
         "options.context_update=never": "must be one of task, step, not 'never'",
-        "options.frozen_context=yes": "options.frozen_context must be true or false",
+        "options.frozen_context=yes": "frozen_context must be true or false",
         "method=CxGard": "did you mean CxGrad",
     }.items():
         with pytest.raises(ValueError, match=words):
