@@ -15,8 +15,8 @@ How to write one (see `scale` for a short example):
 5. Override `alt`: one or two sentences that say what the chart shows now.
 
 What goes wrong in a connected method or in the thread is shown in the panel, and its traceback is ``panel.error``.
-Two threads must not use one network at the same time: a panel that computes in the background works on a copy, or is
-paused while others use the network.
+Several threads may use one method, but only one may change its weights; others then see them change between two
+looks. A panel that needs them to stand still works on a copy.
 """
 
 from __future__ import annotations

@@ -13,9 +13,21 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from cxgrad_lite.course.lesson import ____, blanks, calibration, check, predict, predictions, two_parabolas
+from cxgrad_lite import Conv4, CxGrad
+from cxgrad_lite.course.lesson import (
+    ____,
+    blanks,
+    calibration,
+    check,
+    gamma_dials,
+    predict,
+    predictions,
+    scaling,
+    two_parabolas,
+)
 from cxgrad_lite.course.lesson import versions as course
 from cxgrad_lite.plots import Picture
+from data_utils import ImageClasses, TaskSampler
 
 Shown = list[dict[str, Any]]
 
@@ -318,3 +330,41 @@ def test_an_error_is_told_with_its_line(shown: Shown) -> None:
 def test_only_exercises_can_be_checked() -> None:
     with pytest.raises(ValueError, match="nothing to check under the name 'sum'"):
         check(sum)
+
+
+# --- the dials of notebook 05
+
+
+def test_the_dials_set_the_norms_and_the_turn_follows_their_square() -> None:
+    torch.manual_seed(0)
+    images = torch.arange(6 * 8).remainder(7).mul(30).byte().view(48, 1, 1, 1).expand(48, 1, 16, 16).clone()
+    images[:, :, ::2] //= 2
+    data = ImageClasses(images, torch.arange(6).repeat_interleave(8), tuple("abcdef"))
+    method = CxGrad(Conv4(1, 16, 3, width=4), inner_lr=0.01, inner_steps=2)
+    panel = gamma_dials(method, TaskSampler(data, 3, 2, 3), episodes=2, backend="png")
+    grad, turn = panel.grad["block 4"], panel.turn["block 4"]
+    panel.gamma[3].value = panel.gamma[3].value / 2
+    assert panel.grad["block 4"] == pytest.approx(2 * grad, rel=0.02)
+    assert panel.turn["block 4"] == pytest.approx(4 * turn, rel=0.04)
+    assert panel.turn["block 1"] == pytest.approx(panel.constant[1]["block 1"], rel=0.02)
+    assert type(method) is CxGrad and not method.frozen_context, "a copy is changed"
+    other = gamma_dials(method, TaskSampler(data, 3, 2, 3), episodes=2, backend="png")
+    exec(panel.code(), {"panel": other})
+    assert other.accuracy == panel.accuracy and "0.35" in other.alt()
+    panel.close()
+    other.close()
+
+
+@pytest.mark.parametrize(("name", "hint"), [(n, h) for n, e in scaling.SCALING.items() for h in e.mistakes])
+def test_a_mistake_of_notebook_05_gets_its_hint(name: str, hint: str) -> None:
+    exercise = scaling.SCALING[name]
+    assert blanks.diagnose(exercise.mistakes[hint], exercise) == hint
+    assert blanks.diagnose(exercise.solution, exercise) == ""
+
+
+def test_a_loop_that_leaves_the_context_out_is_explained() -> None:
+    def without(net: Any, generator: Any, support: Any, *rest: Any) -> Any:
+        c = torch.zeros(100).double().requires_grad_()
+        torch.autograd.grad(F.cross_entropy(net(support[0]), support[1]), c)
+
+    assert "makes γ from the context" in blanks.diagnose(without, scaling.SCALING["cxgrad_inner_loop"])

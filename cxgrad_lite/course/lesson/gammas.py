@@ -1,0 +1,122 @@
+"""Four norms to be set by hand, and what an adaptation does with them. The panel of notebook 05."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+
+import ipywidgets
+import torch
+from torch import Tensor
+
+from ...core.cxgrad import CxGrad
+from ...core.method import Theta
+from ...core.outer import Tasks
+from ...live.charts import Backend, Chart
+from ...live.panel import Bars, Line, Pane, Panel
+from ...plots.marks import GREY
+from ...plots.style import LAYER_COLOURS
+from ...probes import LAYERS, layer_norms, states
+
+START = math.log(2)  # softplus(0), the answer of an untrained generator
+SHADE = "#BBBBBB"
+PANES = {
+    "gradient": Pane(y_label="gradient norm", log_y=True, y_limits=(0.1, 1000)),
+    "turn": Pane(y_label="turn, % of the norm", log_y=True, y_limits=(0.01, 1000)),
+    "accuracy": Pane("", "inner steps", "accuracy, %", y_limits=(0, 100), legend="lower right"),
+}
+Look = tuple[dict[str, float], dict[str, float], list[float]]
+
+
+class SetNorms(CxGrad):
+    """CxGrad whose kernels have the norms ``gamma``, (blocks,), in every step of every task."""
+
+    gamma: Tensor
+
+    def scale(self, theta: Theta) -> tuple[Theta, Tensor]:
+        kernels = {name: self.gamma[i] * theta[name] / theta[name].norm() for i, name in enumerate(self.kernels)}
+        return {**theta, **kernels}, self.gamma
+
+
+def adapt_with(method: SetNorms, tasks: Tasks, episodes: int, gamma: Sequence[float]) -> Look:
+    """Gradient norm and turn of each layer in the first inner step, and accuracy in % before and after each step."""
+    method.gamma = torch.tensor(gamma)
+    grads, turns, accuracies = [], [], []
+    with torch.no_grad():
+        for support, (images, labels) in tasks.episodes(episodes):
+            thetas, trace = states(method, support)
+            norms = {kind: layer_norms(trace[:1], kind) for kind in ("grad", "update", "weight")}  # type: ignore[arg-type]
+            grads.append([norms["grad"][layer][0] for layer in LAYERS])
+            turns.append([100 * norms["update"][layer][0] / norms["weight"][layer][0] for layer in LAYERS])
+            found = [(method.logits(theta, images).argmax(1) == labels).double().mean() for theta in thetas]
+            accuracies.append(100 * torch.stack(found))
+    grad, turn = (dict(zip(LAYERS, torch.tensor(rows).mean(0).tolist())) for rows in (grads, turns))
+    return grad, turn, torch.stack(accuracies).mean(0).tolist()
+
+
+class GammaPanel(Panel):
+    """See `gamma_dials`.
+
+    Attributes:
+        gamma: the four sliders.
+        grad, turn: of each layer in the first inner step, means over the tasks; the turn in percent.
+        accuracy: in percent before the first inner step and after each one.
+    """
+
+    def __init__(self, method: CxGrad, tasks: Tasks, episodes: int, backend: Backend | None = None) -> None:
+        self.method, self.tasks, self.count = copy.deepcopy(method), tasks, episodes
+        self.method.__class__, self.method.frozen_context = SetNorms, True
+        names = [f"γ block {i + 1}" for i in range(4)]
+        self.gamma = [ipywidgets.FloatLogSlider(START, min=-2, max=1.3, step=0.05, description=name) for name in names]
+        chart = Chart(PANES, columns=3, backend=backend)
+        for slider in self.gamma:
+            slider.continuous_update = False  # each look adapts to several tasks
+        super().__init__(chart, [self.gamma[:2], self.gamma[2:]])
+        self.constant = self.look([START] * 4)
+        for slider in self.gamma:
+            self.on(slider, self.redraw)
+        self.redraw()
+
+    def look(self, gamma: Sequence[float]) -> Look:
+        return adapt_with(self.method, self.tasks, self.count, gamma)  # type: ignore[arg-type]
+
+    def redraw(self) -> None:
+        self.grad, self.turn, self.accuracy = self.look([slider.value for slider in self.gamma])
+        colours = [LAYER_COLOURS[layer] for layer in LAYERS]
+        shown = zip(("gradient", "turn"), (self.grad, self.turn), self.constant[:2])
+        for name, now, before in shown:
+            grey = Bars(LAYERS, [before[layer] for layer in LAYERS], [SHADE] * 5, fmt="")
+            self.chart.set(name, grey, Bars(LAYERS, [now[layer] for layer in LAYERS], colours), title=f"{name}, step 1")
+        steps = list(range(len(self.accuracy)))
+        lines = [Line(steps, self.constant[2], "all γ = 0.69", GREY, dashed=True, markers=True)]
+        lines += [Line(steps, self.accuracy, "your γ", "#D55E00", markers=True)]
+        self.chart.set("accuracy", *lines, title=f"after {steps[-1]} steps: {self.accuracy[-1]:.0f} %")
+        self.chart.draw()
+
+    def code(self) -> str:
+        """One line of Python that brings the panel back to this state."""
+        values = ", ".join(f"{slider.value:.3g}" for slider in self.gamma)
+        return f"for slider, value in zip(panel.gamma, ({values})): slider.value = value"
+
+    def alt(self) -> str:
+        gammas = ", ".join(f"{slider.value:.2g}" for slider in self.gamma)
+        turns = ", ".join(f"{layer} {value:.2g} %" for layer, value in self.turn.items())
+        return (
+            f"With γ = {gammas} the first inner step turns the layers by: {turns}. The accuracy after "
+            f"{len(self.accuracy) - 1} steps is {self.accuracy[-1]:.0f} %; with all γ at 0.69 it is "
+            f"{self.constant[2][-1]:.0f} %."
+        )
+
+
+def gamma_dials(method: CxGrad, tasks: Tasks, episodes: int = 4, backend: Backend | None = None) -> GammaPanel:
+    """A panel with a slider for the norm of each block's kernel, the same for all tasks and steps.
+
+    Left and middle: gradient norm of each layer, and by how much of its norm the first step moves it. Right: accuracy
+    on the query sets. Grey is an adaptation with all four norms where an untrained generator puts them, 0.69.
+
+    Args:
+        method: its network and inner rate are used; a copy is changed.
+        tasks, episodes: adapted to; means over so many tasks are shown.
+    """
+    return GammaPanel(method, tasks, episodes, backend)
