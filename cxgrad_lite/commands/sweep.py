@@ -25,7 +25,7 @@ from ..recipes.recipe import Recipe
 from ..recipes.results import read_result
 from ..training.engines import Engine
 from ..training.host import keep_freed_memory
-from .errors import FAILED, GOOD, CommandFailed, sentence
+from .errors import FAILED, GOOD, CommandFailed, Stopped, sentence
 from .options import choose_device, positive
 
 ONE_RUN = threading.Lock()  # a run seeds the generators of its whole process
@@ -78,6 +78,8 @@ def attempt(recipe: Recipe, out: Path, command: str, engine: Engine, device: str
             make(recipe, out, command, engine, device)
         except Timeout:
             return recipe.name, ELSEWHERE
+        except Stopped:  # by the system: its signal is the exit code
+            raise
         except KeyboardInterrupt:
             return recipe.name, STOPPED
         except Exception as error:  # one run that fails must not end the others

@@ -12,6 +12,8 @@ Activation = Literal["leaky_relu", "relu"]
 
 def make_norm(norm: Norm, width: int, eps: float) -> nn.Module:
     """The normalisation after a convolution. Batch norm uses the statistics of the batch it sees, always."""
+    if not eps > 0:
+        raise ValueError(f"eps must be above 0, not {eps}: a constant channel has variance 0")
     if norm == "batch":
         return nn.BatchNorm2d(width, eps=eps, track_running_stats=False)
     if norm in ("layer", "group"):

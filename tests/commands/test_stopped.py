@@ -64,6 +64,21 @@ def test_a_signal_keeps_the_state(
     assert train(tmp_path, 5, "--resume") == 0
 
 
+@pytest.mark.parametrize("name, code, words", [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "stopped by SIGTERM")])
+def test_a_signal_where_nothing_is_trained(
+    name: str,
+    code: int,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save_checkpoint(tmp_path / "m.safetensors", Recipe(width=4).build(), recipe={"dataset": "glyphs"})
+    monkeypatch.setattr(TaskSampler, "episodes", lambda *_: signal.raise_signal(getattr(signal, name)))
+    assert main(["evaluate", str(tmp_path / "m.safetensors")]) == code
+    assert capsys.readouterr().err == f"error: {words}\n"
+
+
 def test_a_second_ctrl_c_does_not_promise_what_was_not_saved(
     tmp_path: Path, in_batch: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

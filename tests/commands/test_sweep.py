@@ -210,14 +210,17 @@ def test_a_failed_run_is_named_and_the_others_are_finished(
     assert said.count("failed: MemoryError: no room") == 6 and "6 runs failed" in said
 
 
-def test_a_stop_ends_the_sweep(small: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
+@pytest.mark.parametrize("name, code, words", [("SIGINT", 130, "same command goes on"), ("SIGTERM", 143, "by SIGTERM")])
+def test_a_stop_ends_the_sweep(
+    name: str, code: int, words: str, small: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
+) -> None:
     def stop(recipe: Recipe, *arguments) -> None:
         small.append(recipe.name)
-        raise KeyboardInterrupt
+        signal.raise_signal(getattr(signal, name))
 
     monkeypatch.setattr(sweeping, "make", stop)
-    assert main(["sweep", "course", "--jobs", "1", "--out", str(tmp_path)]) == 130
-    assert len(small) == 1 and "the same command goes on" in capsys.readouterr().err
+    assert main(["sweep", "course", "--jobs", "1", "--out", str(tmp_path)]) == code
+    assert len(small) == 1 and words in capsys.readouterr().err
 
 
 def test_the_command_line_explains_itself() -> None:

@@ -127,3 +127,9 @@ def test_what_is_no_support_set(name: str, case: str, support: Batch) -> None:
     method = METHODS[name](Conv4(1, 16, 3, width=4, poolings=2)) if name in METHODS else NearestPixels()
     with pytest.raises(error, match=sentence):
         method.adapt(spoil(*support))
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_nothing_is_added_to_no_variance(norm: Any) -> None:
+    with pytest.raises(ValueError, match="eps must be above 0, not 0.0"):
+        Conv4(1, 16, 3, norm=norm, eps=0.0)
