@@ -1,16 +1,17 @@
-"""Figures of notebook 01, which would fill its cells."""
+"""Figures of notebooks 01 and 03, which would fill their cells."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
 from ...plots.figures import show_image
 from ...plots.marks import GREY
-from ...plots.style import Picture, axes
+from ...plots.style import LAYER_COLOURS, Picture, axes
 from ...training.evaluation import Evaluation
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
@@ -98,3 +99,73 @@ def leaks(shares: Sequence[float], results: Results, without: Evaluation) -> Pic
     return Picture(
         figure, f"Accuracy in percent over the leaked share: {said}; without memory {100 * without.mean:.0f}."
     )
+
+
+# --- 03
+
+
+def norms_over_training(curves: Mapping[str, Mapping[str, Any]]) -> Picture:
+    """Gradient norm of each layer over meta-training, one panel per run; the panels share their axis of norms."""
+    figure, panels = axes(10, 3.1, len(curves))
+    largest = max(max(norms) for run in curves.values() for norms in run["norms"].values())
+    said = []
+    for ax, (label, run) in zip(panels, curves.items()):
+        for layer, tint in LAYER_COLOURS.items():
+            ax.plot(run["iteration"], run["norms"][layer], color=tint, label=layer)
+        ax.set(title=label, xlabel="meta-iterations", ylabel="gradient norm", ylim=(0, 1.05 * largest))
+        said.append(f"{label}: " + ", ".join(f"{layer} {norms[-1]:.1f}" for layer, norms in run["norms"].items()))
+    panels[-1].legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    return Picture(figure, f"Inner gradient norm of each layer over meta-training; at the end, {'; '.join(said)}.")
+
+
+Draw = tuple[int, float, Mapping[str, float]]  # side of the final map, mean ‖h‖, gradient norm of each layer
+
+
+def norms_over_side(by_width: Mapping[int, Sequence[Draw]], width: int, star: Draw) -> Picture:
+    """Left: norms at initialisation over the side of the final map, for one width. Right: head over block 4, all."""
+    figure, (left, right) = axes(10, 3.3, 2)
+    sides, lengths, norms = zip(*by_width[width])
+    left.plot(sides, lengths, "--", color=GREY, label="‖h‖")
+    for layer, tint in LAYER_COLOURS.items():
+        left.plot(sides, [found[layer] for found in norms], "o-", markersize=4, color=tint, label=layer)
+    said = []
+    for (filters, row), marker in zip(by_width.items(), "s^D"):
+        ratios = [found["head"] / found["block 4"] for _, _, found in row]
+        right.plot(sides, ratios, marker, color=GREY, markersize=6, label=f"28 px, {filters} filters")
+        said.append(f"{filters} filters " + ", ".join(f"{ratio:.1f}" for ratio in ratios))
+    above = star[2]["head"] / star[2]["block 4"]
+    right.plot(star[0], above, "*k", markersize=11, label="84 px, 48 filters")
+    right.axhline(1, color="black", linewidth=0.8)
+    for ax, label in ((left, f"norms at initialisation, {width} filters"), (right, "head's gradient / block 4's")):
+        ax.set(xscale="log", yscale="log", xlabel="side of the final map", ylabel=label)
+        ax.set_xticks(sides, [str(side) for side in sides])
+        ax.minorticks_off()
+        ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    left.set_yticks([3, 10, 30], ["3", "10", "30"])
+    right.set_yticks([0.3, 1, 3], ["0.3", "1", "3"])
+    return Picture(
+        figure, f"Head over block 4 at sides {sides}: {'; '.join(said)}; at 84 pixels, side {star[0]}: {above:.1f}."
+    )
+
+
+def over_steps(panels: Mapping[str, Mapping[str, Tensor]], colours: Sequence[str], y_label: str, first: int) -> Picture:
+    """Lines over the inner steps, one panel per network; the panels share their axes.
+
+    Args:
+        panels: title → label → (steps,) values.
+        colours: of the lines.
+        y_label: what the values are.
+        first: number of the step of the first value.
+    """
+    figure, row = axes(10, 2.9, len(panels))
+    every = torch.stack([values for lines in panels.values() for values in lines.values()])
+    low, high = min(0.0, 1.05 * every.min().item()), 1.05 * every.max().item()
+    said = []
+    for ax, (title, lines) in zip(row, panels.items()):
+        for (label, values), tint, marker in zip(lines.items(), colours, "os^Dv"):
+            ax.plot(range(first, first + len(values)), values, color=tint, marker=marker, markersize=4, label=label)
+            said.append(f"{title}, {label}: " + ", ".join(f"{value:.1f}" for value in values))
+        ax.set(title=title, xlabel="inner step", ylabel=y_label, ylim=(low, high))
+        ax.set_xticks(range(first, first + every.shape[1]))
+    row[-1].legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    return Picture(figure, f"{y_label.capitalize()} by inner step. {'; '.join(said)}.")

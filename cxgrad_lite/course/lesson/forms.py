@@ -77,8 +77,8 @@ class Pick(Form):
 class Order(Form):
     """Items from the largest to the smallest: press their buttons in that order."""
 
-    def __init__(self, items: Sequence[str]) -> None:
-        self.items = list(items)
+    def __init__(self, items: Sequence[str], label: str = "") -> None:
+        self.items, self.label = list(items), label
         self.pressed: list[str] = []
         self.buttons = {item: ipywidgets.Button(description=item, layout=WIDE) for item in self.items}
         again = ipywidgets.Button(description="start again", layout=WIDE)
@@ -130,6 +130,7 @@ class Order(Form):
             place = f"  your place {guess.index(item) + 1}" if guess else ""
             ax.text(answer[item], row, f" {answer[item]:.3g}{place}", va="center", fontsize=9)
         ax.margins(x=0.25)
+        ax.set_xlabel(self.label)
         ax.invert_yaxis()
         return Picture(figure, "Bars in the measured order, " + self.answer(answer, {}))
 

@@ -35,7 +35,7 @@ def predict(
     low: float = 0.0,
     high: float = 100.0,
     unit: str = " %",
-    label: str = "accuracy on new tasks",
+    label: str | None = None,
     x_label: str = "",
 ) -> Prediction:
     """Ask for a prediction, as the last value of a cell or by itself.
@@ -46,22 +46,24 @@ def predict(
         order: items to be put in order, the largest first.
         bars: names of bars to be dragged.
         curve: values of x at which a curve is sketched, with ``x_label``.
-        low, high, unit, label: the scale of bars and curve.
+        low, high, unit: the scale of bars and curve.
+        label: what is written at that scale, or at the bars of an order.
 
     Raises:
         ValueError: if not exactly one of pick, order, bars and curve is given.
     """
     if sum(map(bool, map(list, (pick, order, bars, curve)))) != 1:
         raise ValueError("give exactly one of pick, order, bars and curve")
+    scale = "accuracy on new tasks" if label is None else label
     form: Form
     if pick:
         form = Pick(pick)
     elif order:
-        form = Order(order)
+        form = Order(order, label or "")
     elif bars:
-        form = Bars(bars, low, high, unit, label)
+        form = Bars(bars, low, high, unit, scale)
     else:
-        form = Curve(curve, low, high, unit, label, x_label)
+        form = Curve(curve, low, high, unit, scale, x_label)
     ASKED[question] = asked = Prediction(question, form)
     display(asked)
     return asked
