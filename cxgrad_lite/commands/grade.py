@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from ..course.restore import GradingError  # noqa: F401 - errors has a row for it
@@ -32,6 +33,7 @@ def add_grade_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
 
 
 def _grade(options: argparse.Namespace) -> None:
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # seconds to import, for addresses in notebooks
     from ..course.grade import grade  # needs nbgrader, which the package itself does not
     from ..course.walls import Limits
 

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # seconds to import, for addresses in notebooks
 
@@ -28,7 +28,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output  # noqa: E402
 MOST_OUTPUT = 1_000_000  # characters that a cell may print
 AFTER_A_STOP = 0.4  # of the limit: once one answer was endless, the tests that call it are too
 SETUP_SECONDS = 120  # importing torch from a cold disk is slow, and not the student's doing
-INTERRUPT_SECONDS = 3  # to react to an interrupt, before the kernel counts as lost
+INTERRUPT_SECONDS = 6  # to react to an interrupt, before the kernel counts as lost
 LIBRARIES = 1 << 29  # bytes, shared by all processes and counted in each
 DIES_WITH_PARENT, DUMPABLE, SUBREAPER, SIGKILL = 1, 4, 36, 9
 
@@ -37,28 +37,20 @@ class Over(Exception):
     """A limit for the whole hand-in was passed; the message says which."""
 
 
-class Usage(NamedTuple):
+def usage() -> tuple[float, int, int]:
     """Processor seconds, bytes of memory and number of processes of all that the hand-in has started."""
-
-    seconds: float
-    memory: int
-    processes: int
-
-
-def usage() -> Usage:
     seconds, memory, processes = 0.0, 0, psutil.Process().children(recursive=True)
     for process in processes:
         with contextlib.suppress(psutil.Error):
             seconds, memory = seconds + sum(process.cpu_times()[:4]), memory + process.memory_info().rss
-    return Usage(seconds, memory, len(processes))
+    return seconds, memory, len(processes)
 
 
 def bytes_of_files() -> int:
     size = 0
-    for folder, _, names in os.walk("."):
-        for name in names:
-            with contextlib.suppress(OSError):
-                size += os.lstat(os.path.join(folder, name)).st_size
+    for path in (os.path.join(folder, name) for folder, _, names in os.walk(".") for name in names):
+        with contextlib.suppress(OSError):
+            size += os.lstat(path).st_size
     return size
 
 
@@ -94,23 +86,23 @@ class Client(NotebookClient):
 
     async def excess(self, running: Any, seconds: float) -> str:
         """Wait for a cell; which limit it passed, "" if none."""
-        start, before = time.monotonic(), usage().seconds
+        start, before = time.monotonic(), usage()[0]
         while not (await asyncio.wait([running], timeout=0.2))[0]:
-            now = usage()
-            self.check(now)
-            if max(now.seconds - before, (time.monotonic() - start) / self.limits["patience"]) > seconds:
+            used, memory, processes = usage()
+            self.check(used, memory, processes)
+            if max(used - before, (time.monotonic() - start) / self.limits["patience"]) > seconds:
                 return "stopped: out of time"
             if self.printed > MOST_OUTPUT and not self.reason:
                 break
         return f"stopped: more than {MOST_OUTPUT} characters printed" if self.printed > MOST_OUTPUT else ""
 
-    def check(self, now: Usage) -> None:
+    def check(self, used: float, memory: int, processes: int) -> None:
         """Raises Over if the hand-in as a whole takes too much."""
         limits, waited = self.limits, (time.monotonic() - self.begin) / self.limits["patience"]
         for over, what in [
-            (max(now.seconds, waited) > limits["seconds"], f"{limits['seconds']} seconds for the whole notebook"),
-            (now.processes > limits["processes"], f"{limits['processes']} processes"),
-            (now.memory > limits["memory"] + LIBRARIES, f"{limits['memory'] >> 20} MiB of memory"),
+            (max(used, waited) > limits["seconds"], f"{limits['seconds']} seconds for the whole notebook"),
+            (processes > limits["processes"], f"{limits['processes']} processes"),
+            (memory > limits["memory"] + LIBRARIES, f"{limits['memory'] >> 20} MiB of memory"),
             (bytes_of_files() > limits["disk"], f"{limits['disk'] // 10**6} MB of files"),
         ]:
             if over:

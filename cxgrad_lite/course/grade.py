@@ -130,11 +130,11 @@ class GradeBook:
 
     def reasons(self) -> list[list[str]]:
         """What needs a look: student, assignment, reason."""
-        rows = []
+        rows = [["student", "assignment", "reason"]]
         for path in sorted(self.folder.glob("records/*/*.json")):
-            record = json.loads(path.read_text(encoding="utf-8"))
-            rows += [[path.stem, path.parent.name, reason] for reason in record["reasons"]]
-        return [["student", "assignment", "reason"], *rows]
+            reasons = json.loads(path.read_text(encoding="utf-8"))["reasons"]
+            rows += [[path.stem, path.parent.name, reason] for reason in reasons]
+        return rows
 
 
 def grade(
@@ -178,15 +178,13 @@ def read_sources(folder: Path, only: list[str]) -> dict[str, Notebook]:
         ValueError: if one is missing, or is a release version, which has no hidden tests.
     """
     sources = {path.stem: read(path) for path in sorted(folder.glob("*/*.ipynb"))}
-    if missing := [name for name in only or [""] if name not in sources and (name or not sources)]:
-        there = ", ".join(sources) or "nothing"
-        raise ValueError(
-            f"no source notebook of {missing[0] or 'any assignment'} in {folder}, which has {there}; see --source"
-        )
-    for name, source in sources.items():
-        if "BEGIN HIDDEN TESTS" not in text(source):
+    there, chosen = ", ".join(sources) or "nothing", only or list(sources)
+    for name in chosen or ["any assignment"]:
+        if name not in sources:
+            raise ValueError(f"no source notebook of {name} in {folder}, which has {there}; see --source")
+        if "BEGIN HIDDEN TESTS" not in text(sources[name]):
             raise ValueError(f"{name} in {folder} has no hidden tests: a release version cannot grade")
-    return {name: source for name, source in sources.items() if name in only or not only}
+    return {name: sources[name] for name in chosen}
 
 
 def run(source: Notebook | None, hand_in: HandIn, wall: str, limits: Limits) -> tuple[Notebook | None, list[str]]:
@@ -230,17 +228,16 @@ def _execute(cells: list[dict[str, Any]], wall: str, limits: Limits) -> list[str
 
 def _line(output: dict[str, Any]) -> str:
     name, message = output["ename"], " ".join(output["evalue"].split())
-    if name == "NotImplementedError":
-        return "not answered"
     plain = name in ("AssertionError", "StoppedError") and message
-    return (message if plain else f"{name}: {message}")[:200]
+    return "not answered" if name == "NotImplementedError" else (message if plain else f"{name}: {message}")[:200]
 
 
 def _write(path: Path, content: str) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_name(f"{path.name}.partial").write_text(content, encoding="utf-8")
-    os.replace(path.with_name(f"{path.name}.partial"), path)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(content, encoding="utf-8")
+    partial.replace(path)
 
 
 def _as_text(entry: str) -> str:

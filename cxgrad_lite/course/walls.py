@@ -122,39 +122,36 @@ def _kernel(wall: str, folder: Path, limits: Limits) -> list[str]:
     )
     # DATA, not AS: torch's libraries alone map gigabytes.
     most = {"CPU": limits.seconds, "FSIZE": limits.disk, "DATA": limits.memory, "CORE": 0, "NPROC": threads + 200}
-    return [_python(wall), str(folder / "packages" / "cxgrad_lite" / "course" / "kernel.py"), wall, json.dumps(most)]
-
-
-def _python(wall: str) -> str:
-    return "python" if wall in CONTAINERS else sys.executable
+    return [str(folder / "packages" / "cxgrad_lite" / "course" / "kernel.py"), wall, json.dumps(most)]
 
 
 def works(wall: str) -> bool:
     """Whether a kernel could start behind this wall ("" is none)."""
     with tempfile.TemporaryDirectory(prefix="cx_", dir="/tmp") as folder:
-        probe = [*_wall(wall, Path(folder)), _python(wall), "-c", "import ipykernel"]
+        probe = [*_wall(wall, Path(folder)), "-c", "import ipykernel"]
         return not wall or bool(shutil.which(wall)) and subprocess.run(probe, capture_output=True).returncode == 0
 
 
 def _wall(kind: str, folder: Path) -> list[str]:
-    """The command in front of the kernel's."""
+    """The command that starts Python."""
     if kind == "bwrap":
         seen = [word for path in (*READABLE, sys.base_prefix, sys.prefix) for word in ("--ro-bind-try", path, path)]
         own = ["--bind", str(folder), str(folder), "--chdir", str(folder), *"--remount-ro / --remount-ro /dev".split()]
         alone = "--unshare-all --cap-drop ALL --die-with-parent --proc /proc --dev /dev".split()
-        return [str(shutil.which(kind)), *alone, *seen, *own]
+        return [str(shutil.which(kind)), *alone, *seen, *own, sys.executable]
     if not kind:
-        return []
+        return [sys.executable]
     alone = "--rm --network=none --read-only --cap-drop=ALL --memory=4g --pids-limit=64 --tmpfs=/tmp:size=64m".split()
     own = [f"--user={os.getuid()}", f"--volume={folder}:{folder}", f"--workdir={folder}", f"--name={folder.name}"]
     own += [f"--env={key}={value}" for key, value in _environment(folder).items()]
-    return [str(shutil.which(kind)), "run", *alone, *own, IMAGE]
+    return [str(shutil.which(kind)), "run", *alone, *own, IMAGE, "python"]
 
 
 def _environment(folder: Path) -> dict[str, str]:
     own = {key: str(folder) for key in ("HOME", "TMPDIR", "IPYTHONDIR", "MPLCONFIGDIR", "JUPYTER_RUNTIME_DIR")}
     # One thread: sums do not depend on the number of cores, and small networks are not slower.
-    own |= {"PATH": os.defpath, "LANG": "C.UTF-8"}  # and nothing of the grader's own: it may hold passwords
+    # And nothing of the grader's own: it may hold passwords.
+    own |= {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
     return own | {"PYTHONPATH": str(folder / "packages"), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 

@@ -158,7 +158,7 @@ KINDS: dict[str, Kind] = {
     "endless": Kind(inside="while True: pass", lost=True, reason="out of time"),
     "stubborn": Kind(inside=STUBBORN, lost=True, reason="ignored the interrupt"),
     "dies": Kind(inside="import os; os._exit(0)", lost=True, reason="the kernel died"),
-    "loud": Kind(inside="print('x' * 3_000_000)", lost=True, reason="characters printed"),
+    "loud": Kind(inside="print('x' * 3_000_000)", lost=True, reason="characters printed|ignored the interrupt"),
     "prints": Kind(inside="while True: print('x' * 10000)", lost=True, reason="interval_test: "),
     "memory": Kind(inside="pile = [bytearray(10**8) for _ in range(1000)]", lost=True, reason=MAYBE),
     "processes": Kind(
