@@ -144,7 +144,8 @@ class Numbers(Form):
         self.touched = False
         upright = {} if isinstance(self, Bars) else {"orientation": "vertical", "layout": {"width": "64px"}}
         if not upright:
-            upright = {"style": {"description_width": "220px"}, "layout": {"width": "520px"}}
+            name = 8 * max(map(len, self.items))  # pixels, so that the bars begin below each other
+            upright = {"style": {"description_width": f"{name}px"}, "layout": {"width": f"{name + 320}px"}}
         middle, step = (low + high) / 2, (high - low) / 100
         make = partial(ipywidgets.FloatSlider, min=low, max=high, step=step, value=middle, readout_format=".3g")
         self.sliders = [make(description=item, **upright) for item in self.items]
