@@ -1,5 +1,6 @@
 """Static figures in one visual language."""
 
+from .evidence import accuracies_by_seed, bars_by_setting, curves_by_block, paired_differences
 from .figures import (
     accuracy_bars,
     accuracy_by_steps,
@@ -23,17 +24,21 @@ __all__ = [
     "LAYER_COLOURS",
     "METHOD_COLOURS",
     "Picture",
+    "accuracies_by_seed",
     "accuracy_bars",
     "accuracy_by_steps",
     "axes",
+    "bars_by_setting",
     "before_after",
     "cka_by_layer",
     "class_style",
     "colour",
+    "curves_by_block",
     "draw_paths",
     "interval",
     "limits",
     "norms_by_layer",
+    "paired_differences",
     "show_episode",
     "show_image",
     "show_predictions",

@@ -6,13 +6,14 @@ the rates that `rates` finds.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .published import PUBLISHED
-from .recipe import Recipe
-from .results import best, read_result
+from .recipe import PRETRAINED, Recipe
+from .results import STUDIES_FILE, best, read_result, summary, validation, write_json
 
 SETTING = Recipe("cifar_fs", inner_lr=0.01, poolings=3, iterations=3000, purpose="study")
 CONTROLS: dict[str, dict[str, Any]] = {
@@ -151,3 +152,37 @@ def everything(folder: Path) -> list[Recipe]:
 
 def unique(recipes: list[Recipe]) -> list[Recipe]:
     return list({recipe.name: recipe for recipe in recipes}.values())
+
+
+def gather(results: Path, out: Path = PRETRAINED) -> None:
+    """Write the runs that there are into the one file that is shipped: ``gather(Path("results/paper"))``."""
+    runs = [condensed(json.loads(path.read_text())) for path in sorted(results.glob("*.json"))]
+    write_json(out / STUDIES_FILE, runs)
+
+
+def condensed(result: dict[str, Any]) -> dict[str, Any]:
+    """What is shipped of a result: of a search its mean, of a whole run also what figures and paired tests need.
+
+    "right" is the number of images answered rightly in each test task, of ways · queries.
+    """
+    about = ("recipe", "command", "commit", "engine", "device", "torch", "date", "diverged")
+    short: dict[str, Any] = {key: result[key] for key in about if key in result}
+    if "val" in result:
+        short["validation"] = validation(result)
+    if "test" in result:
+        images = result["recipe"]["ways"] * result["recipe"]["queries"]
+        right = [round(images * share) for share in result["test"]["per_task"]]
+        short["test"] = summary(result["test"]) | {"right": right}
+    if "cka" in result:
+        short["cka"] = {layer: [round(value, 3) for value in values] for layer, values in result["cka"].items()}
+        short["probes"] = [rounded(look) for look in result["probes"]]
+    return short
+
+
+def rounded(value: Any) -> Any:
+    """Numbers with three digits that count."""
+    if isinstance(value, dict):
+        return {key: rounded(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [rounded(entry) for entry in value]
+    return float(f"{value:.3g}") if isinstance(value, float) else value

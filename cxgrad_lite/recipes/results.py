@@ -1,7 +1,7 @@
 """Results of runs: one JSON file each, read whole or not at all, and never for another recipe's.
 
 ``FOLDER/NAME.json`` is the result of the recipe of that name. ``FOLDER/inner_rates.json`` holds the searches of the
-course together, as they are shipped.
+course together, as they are shipped, and ``FOLDER/studies.json`` the paper's runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from .recipe import Recipe, check_same
 
-RATES_FILE = "inner_rates.json"
+RATES_FILE, STUDIES_FILE = "inner_rates.json", "studies.json"
 
 
 def write_json(path: Path, value: Any, indent: int | None = None) -> None:
@@ -42,8 +42,9 @@ def read_result(recipe: Recipe, folder: Path) -> dict[str, Any] | None:
     """
     path = folder / f"{recipe.name}.json"
     if not path.exists():
-        path = folder / RATES_FILE
-        result = gathered(path, path.stat().st_mtime_ns).get(recipe.name) if path.exists() else None
+        files = [path for path in (folder / RATES_FILE, folder / STUDIES_FILE) if path.exists()]
+        found = (gathered(path, path.stat().st_mtime_ns).get(recipe.name) for path in files)
+        result = next((result for result in found if result is not None), None)
     else:
         try:
             result = json.loads(path.read_text())

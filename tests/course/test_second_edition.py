@@ -16,7 +16,15 @@ from nbconvert import HTMLExporter
 from cxgrad_lite.course.lesson import blanks, check
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
-EDITION = ["00_start_here", "01_tasks", "02_maml", "03_where_the_gradients_go", "03b_who_does_the_work", "05_cxgrad"]
+EDITION = [
+    "00_start_here",
+    "01_tasks",
+    "02_maml",
+    "03_where_the_gradients_go",
+    "03b_who_does_the_work",
+    "05_cxgrad",
+    "07_how_contextual_is_it",
+]
 MOST = {"cells": 40, "figures": 6, "predictions": 6}
 MOST_WORDS, MOST_WORDS_OF_PARAGRAPH = 40, 120
 FOLDED = re.compile(r"<details>.*?```python\n(.*?)```\s*</details>", re.DOTALL)

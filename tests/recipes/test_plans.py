@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from cxgrad_lite.recipes import paper
 from cxgrad_lite.recipes.course import course_recipes
 from cxgrad_lite.recipes.plans import PLANS, plan_named
 from cxgrad_lite.recipes.recipe import PRETRAINED, Recipe
-from cxgrad_lite.recipes.results import write_json
+from cxgrad_lite.recipes.results import STUDIES_FILE, read_result, write_json
+
+PAPER = Path(__file__).parents[2] / "results" / "paper"
 
 RUNS = {  # of each plan, once all rates are known; the rates are in each
     "paper-main": 5 + 2 * 4,
@@ -122,3 +125,23 @@ def test_plans_are_named_or_your_own(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     }.items():
         with pytest.raises(ValueError, match=words):
             plan_named(name)
+
+
+def test_the_shipped_studies_are_those_of_the_results() -> None:
+    runs = json.loads((PRETRAINED / STUDIES_FILE).read_text())
+    assert runs, "nothing is shipped"
+    for run in runs:
+        result = json.loads((PAPER / f"{Recipe(**run['recipe']).name}.json").read_text())
+        assert run == paper.condensed(result)
+        if "test" in run:
+            shares = [right / 75 for right in run["test"]["right"]]
+            assert shares == pytest.approx(result["test"]["per_task"], abs=1e-6)
+            assert sum(shares) / len(shares) == pytest.approx(run["test"]["mean"], abs=1e-5)
+
+
+def test_the_shipped_studies_name_the_same_runs_as_the_results() -> None:
+    named = paper.main(PRETRAINED)
+    assert named == paper.main(PAPER) and len(named) == 15
+    for recipe in named:
+        result = read_result(recipe, PRETRAINED)
+        assert result is not None and len(result["test"]["right"]) == 600

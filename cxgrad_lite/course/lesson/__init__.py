@@ -3,9 +3,21 @@
 from . import figures
 from .blanks import Blank, check
 from .gammas import gamma_dials
+from .leak import leak_microscope
 from .parabolas import two_parabolas
 from .predictions import Prediction, calibration, predict
 
-__all__ = ["Blank", "Prediction", "____", "calibration", "check", "figures", "gamma_dials", "predict", "two_parabolas"]
+__all__ = [
+    "Blank",
+    "Prediction",
+    "____",
+    "calibration",
+    "check",
+    "figures",
+    "gamma_dials",
+    "leak_microscope",
+    "predict",
+    "two_parabolas",
+]
 
 ____ = Blank()  # what stands in a cell where the reader is to write

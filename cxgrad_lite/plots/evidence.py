@@ -1,0 +1,120 @@
+"""Static figures of comparisons: accuracies by seed, paired differences with their intervals, γ of each block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from .marks import GREY
+from .style import LAYER_COLOURS, Picture, axes, colour, method_colours
+
+Interval = tuple[float, float]  # mean, half-width
+Curves = Sequence[tuple[Sequence[int], Tensor, bool]]  # x, (n, blocks) values, whether dashed
+
+
+def accuracies_by_seed(arms: Mapping[str, Tensor]) -> Picture:
+    """A point for each training of an arm, and a bar for their mean.
+
+    Args:
+        arms: label → (seeds, tasks) accuracies in per cent.
+    """
+    figure, (ax,) = axes(7, 0.7 + 0.45 * len(arms))
+    said = []
+    for row, (label, accuracies) in enumerate(arms.items()):
+        means = accuracies.double().mean(1).tolist()
+        mean = sum(means) / len(means)
+        ax.barh(row, mean, color=colour(label) or GREY, alpha=0.35, height=0.65)
+        ax.plot(means, [row - 0.15, row, row + 0.15][: len(means)], "o", color=colour(label) or GREY, markersize=6)
+        ax.text(max(means) + 1.5, row, f"{mean:.1f}", va="center", fontsize=9)
+        said.append(f"{label} {', '.join(f'{m:.1f}' for m in means)}")
+    ax.axvline(20, color="black", linestyle=":", linewidth=1)
+    ax.set_yticks(range(len(arms)), list(arms))
+    ax.set(xlabel="accuracy on new tasks, %", xlim=(0, 80))
+    ax.invert_yaxis()
+    return Picture(figure, f"Accuracy on new tasks in per cent, by seed: {'; '.join(said)}. Chance is 20.")
+
+
+def paired_differences(rows: Mapping[str, Sequence[Interval]], label: str) -> Picture:
+    """Differences with their 95 % intervals, zero marked.
+
+    Args:
+        rows: label → (mean, half-width) of one or several comparisons; of several, the last is drawn bold.
+        label: of the axis.
+    """
+    figure, (ax,) = axes(8, 0.8 + (0.55 if any(len(found) > 1 for found in rows.values()) else 0.38) * len(rows))
+    said = []
+    for row, (name, found) in enumerate(rows.items()):
+        for i, (mean, half) in enumerate(found):
+            bold = i == len(found) - 1
+            at = row if len(found) == 1 else row + 0.2 * (i - (len(found) - 1) / 2)
+            style = {"fmt": "D", "color": "black"} if bold else {"fmt": "o", "color": GREY, "markersize": 4}
+            ax.errorbar(mean, at, xerr=half, capsize=3, **style)
+        said.append(f"{name} {found[-1][0]:+.2f} ± {found[-1][1]:.2f}")
+        text = f"{found[-1][0]:+.2f} ± {found[-1][1]:.2f}".replace("-", "−")
+        ax.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set(xlabel=label, ylim=(len(rows) - 0.5, -0.5))
+    ax.set_yticks(range(len(rows)), list(rows))
+    return Picture(figure, f"{label[0].upper()}{label[1:]}, with 95 % intervals: {'; '.join(said)}.")
+
+
+def curves_by_block(
+    panels: Mapping[str, Curves], label: str, log: bool = False, limits: tuple[float | None, float | None] = (0, None)
+) -> Picture:
+    """A number for each block over the meta-iterations; all panels have the same axis.
+
+    Args:
+        panels: title → curves.
+        label: of the vertical axis.
+        log: whether it is logarithmic.
+        limits: of the vertical axis.
+    """
+    figure, row = axes(10, 3.2, len(panels))
+    said = []
+    for ax in row[1:]:
+        ax.sharey(row[0])
+    for ax, (title, curves) in zip(row, panels.items()):
+        for place, (x, values, dashed) in enumerate(curves):
+            for i, (block, tint) in enumerate(list(LAYER_COLOURS.items())[:4]):
+                text = block if place == 0 else None
+                ax.plot(x, values[:, i].tolist(), "--" if dashed else "-", color=tint, linewidth=1.4, label=text)
+        ends = ["/".join(f"{value:.2g}" for value in values[-1].tolist()) for _, values, _ in curves]
+        said.append(f"{title}, at the end in blocks 1 to 4: {', '.join(ends)}")
+        ax.set(title=title, xlabel="meta-iterations")
+    row[0].set(ylabel=label, yscale="log" if log else "linear")
+    row[0].set(ylim=limits)
+    row[0].legend(frameon=False, fontsize=8)
+    return Picture(figure, f"{label} over meta-training. {'; '.join(said)}.")
+
+
+def bars_by_setting(
+    settings: Mapping[str, Mapping[str, Mapping[str, Interval]]],
+    label: str,
+    limits: tuple[float, float],
+    chance: float | None = None,
+) -> Picture:
+    """A panel for each setting, in it a group of bars for each quantity, in it a bar for each method.
+
+    Args:
+        settings: setting → method → quantity → mean and half-width of its 95 % interval.
+        label, limits: of the vertical axis, which all panels share.
+        chance: drawn as a line.
+    """
+    figure, panels = axes(4.1 * len(settings) + 0.5, 3.4, len(settings))
+    said = []
+    for ax, (setting, methods) in zip(panels, settings.items()):
+        groups = list(next(iter(methods.values())))
+        tints = method_colours(methods)
+        for i, ((method, found), tint) in enumerate(zip(methods.items(), tints)):
+            means, halves = zip(*found.values())
+            x = [place + (i - (len(methods) - 1) / 2) * 0.8 / len(methods) for place in range(len(groups))]
+            ax.bar(x, means, 0.74 / len(methods), yerr=halves, capsize=2, color=tint, label=method)
+            said.append(f"{setting}, {method}: " + ", ".join(f"{g} {m:.3g} ± {h:.2g}" for g, (m, h) in found.items()))
+        if chance is not None:
+            ax.axhline(chance, color="black", linestyle=":", linewidth=1)
+        ax.set_xticks(range(len(groups)), groups, fontsize=8)
+        ax.set(title=setting, ylim=limits)
+        ax.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
+    panels[0].set(ylabel=label)
+    return Picture(figure, f"{label} with 95 % intervals over tasks. {'; '.join(said)}.")
