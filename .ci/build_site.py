@@ -25,19 +25,26 @@ BADGE = re.compile(r"\[!\[([^\]]*)\]\(https://[^)]*\)\]\((https://[^)]*)\)")
 ELSEWHERE = re.compile(r"\]\(((?:\.\./)+[^)]*|assignments/[^)]*)\)")  # what is in the repository, but not on the site
 MODULES = ("charts", "conv4", "drawing", "methods", "results", "sheet", "site", "strokes", "worker")
 
+PANELS = {  # which page has a panel without a kernel, and after which cell
+    "02_maml.ipynb": ("parabolas", "two_parabolas("),
+    "04_batch_norm_and_scale.ipynb": ("scale", "scale_explorer("),
+    "05_cxgrad.ipynb": ("gammas", "gamma_dials("),
+}
+
 
 def main(out: Path) -> int:
     """Prepare the sources beside ``out`` and run Sphinx on them; returns its exit status."""
     sources = out.with_name(f"{out.name}-sources")
     for folder in (sources, out):
         shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(SITE, sources, ignore=shutil.ignore_patterns("scale.md"))
+    shutil.copytree(SITE, sources, ignore=shutil.ignore_patterns(*(f"{panel}.md" for panel, _ in PANELS.values())))
     static = sources / "static"
     for name in [f"{module}.js" for module in MODULES] + ["drawing.css", "example.json"]:
         shutil.copy(BROWSER / name, static / name)
     shutil.copy(ROOT / "results" / "before_after.png", static)
     export_weights(static)
     export_scale_task(static)
+    export_gamma_task(static)
     (sources / "index.md").write_text(front_page(), encoding="utf-8")
     for path in sorted(NOTEBOOKS.glob("*.ipynb")) + sorted(NOTEBOOKS.glob("solutions/*.ipynb")):
         target = sources / path.relative_to(ROOT)
@@ -69,6 +76,21 @@ def export_scale_task(static: Path) -> None:
     panel.close()
 
 
+def export_gamma_task(static: Path) -> None:
+    """The network and the first task of notebook 05's `gamma_dials`; images as bytes."""
+    from cxgrad_lite.commands.export import export
+    from cxgrad_lite.recipes import Recipe
+
+    recipe = Recipe("glyphs", "CxGrad", inner_lr=0.01)
+    export(Path(recipe.name), static / "gammas.bin")
+    episode = next(recipe.tasks("test").episodes(1))
+    task = {
+        name: {"bytes": (255 * images).round().int().flatten().tolist(), "labels": labels.tolist()}
+        for name, (images, labels) in zip(("support", "query"), episode)
+    }
+    (static / "gammas.json").write_text(json.dumps(task, separators=(",", ":")), encoding="utf-8")
+
+
 def front_page() -> str:
     """index.md with what has been measured filled in."""
     measured = json.loads((ROOT / "results" / "drawings.json").read_text(encoding="utf-8"))
@@ -86,8 +108,8 @@ def page_of(path: Path, static: Path) -> dict[str, Any]:
     """A stored notebook for the site: badges as links, pictures as files with their alternative text."""
     notebook: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     here = path.parent.relative_to(ROOT)
-    if path.name == "04_batch_norm_and_scale.ipynb":
-        add_scale_panel(notebook["cells"])
+    if path.parent == NOTEBOOKS and path.name in PANELS:
+        add_panel(notebook["cells"], *PANELS[path.name])
     for number, cell in enumerate(notebook["cells"]):
         if cell["cell_type"] == "markdown":
             text = BADGE.sub(r"[\1](\2)", "".join(cell["source"]))
@@ -100,13 +122,11 @@ def page_of(path: Path, static: Path) -> dict[str, Any]:
     return notebook
 
 
-def add_scale_panel(cells: list[dict[str, Any]]) -> None:
+def add_panel(cells: list[dict[str, Any]], panel: str, call: str) -> None:
     """The live panel after the cell that makes it in the notebook."""
-    after = next(
-        i for i, cell in enumerate(cells) if "scale_explorer(" in "".join(cell["source"]) and cell.get("outputs")
-    )
-    text = (SITE / "scale.md").read_text(encoding="utf-8")
-    cells.insert(after + 1, {"cell_type": "markdown", "id": "site-scale", "metadata": {}, "source": text})
+    made = [i for i, cell in enumerate(cells) if call in "".join(cell["source"]) and cell.get("outputs")]
+    text = (SITE / f"{panel}.md").read_text(encoding="utf-8")
+    cells.insert(made[0] + 1, {"cell_type": "markdown", "id": f"site-{panel}", "metadata": {}, "source": text})
 
 
 def repository_link(match: re.Match[str], here: Path) -> str:

@@ -15,8 +15,10 @@ import pytest
 from browser import CHROMIUM, screenshots
 from pages import served
 
+from cxgrad_lite.course.lesson import gamma_dials, two_parabolas
 from cxgrad_lite.live import scale_explorer
 from cxgrad_lite.live.drawing import BROWSER
+from cxgrad_lite.recipes import Recipe, pretrained
 
 pytest.importorskip("myst_nb", reason="the site's builder is not installed (pip install -e '.[site]')")
 pytestmark = [
@@ -175,3 +177,35 @@ def test_a_link_brings_the_dial_back(visit: Any) -> None:
     page.locator(".cx-scale code", has_text='"block 3", 5').wait_for(timeout=60_000)
     page.goto(page.url.partition("#")[0] + "#layer=nonsense&a=1e9")
     page.locator(".cx-scale code", has_text='"block 4", 1').wait_for(timeout=60_000)
+
+
+def test_the_parabolas_are_those_of_the_notebooks_panel(visit: Any) -> None:
+    page = visit("notebooks/02_maml", "phone, dark")
+    page.get_by_label("start w").fill("0.2")
+    page.get_by_label("rate α").fill("0.25")
+    assert page.url.endswith("#start=0.2&alpha=0.25")
+    made: dict[str, Any] = {}
+    line = page.locator(".cx-parabolas code").inner_text()
+    exec(line.removesuffix("; panel"), {"two_parabolas": two_parabolas}, made)
+    panel = made["panel"]
+    words = page.locator(".cx-parabolas [role=status]").inner_text()
+    assert f"falls from {panel.before:.2f} to {panel.after:.2f}" in words and "one step for each task at 0.00" in words
+    panel.close()
+
+
+def test_the_dials_are_those_of_the_notebooks_panel(visit: Any) -> None:
+    page = visit("notebooks/05_cxgrad")
+    page.locator(".cx-gammas .cx-chart").first.wait_for(timeout=120_000)
+    slider = page.get_by_label("γ of block 4")
+    slider.fill("-0.5")
+    slider.dispatch_event("change")
+    page.locator(".cx-gammas code", has_text="0.316").wait_for(timeout=60_000)
+    recipe = Recipe("glyphs", "CxGrad", inner_lr=0.01)
+    panel = gamma_dials(pretrained(recipe)[0], recipe.tasks("test"), episodes=1)
+    exec(page.locator(".cx-gammas code").inner_text().partition("; ")[2], {"panel": panel})
+    bars = page.locator(".cx-gammas rect").evaluate_all("bars => bars.map(bar => Number(bar.dataset.value))")
+    assert bars[1:10:2] == pytest.approx(list(panel.grad.values()), rel=1e-3)
+    assert bars[11:20:2] == pytest.approx(list(panel.turn.values()), rel=1e-3)
+    shown = page.locator(".cx-gammas circle").evaluate_all("dots => dots.map(dot => Number(dot.dataset.y))")
+    assert shown[6:] == pytest.approx(panel.accuracy, abs=2)  # an image of 75 may stand between two answers
+    panel.close()
