@@ -87,8 +87,24 @@ def test_a_page_can_be_read(visit: Any, page: str, look: str, tmp_path: Path) ->
     for picture in opened.locator("main img").all():
         alt = picture.get_attribute("alt") or ""
         assert len(alt) > 20 and not alt.endswith((".png", ".svg")), picture.get_attribute("src")
+    assert serious(opened) == []
     name = f"site_{page.rpartition('/')[2]}_{look.partition(',')[0]}.png"
     opened.screenshot(path=screenshots(tmp_path) / name, full_page=True)
+
+
+def serious(page: Any) -> list[tuple[str, str]]:
+    """What axe-core finds on a page that keeps somebody from reading or using it: rule, and the first element."""
+    axe = pytest.importorskip("axe_playwright_python", reason="axe-core comes with the extra [test]")
+    page.evaluate(Path(axe.__file__).with_name("axe.min.js").read_text(encoding="utf-8"))
+    violations = page.evaluate("axe.run(document, {resultTypes: ['violations'], preload: false})")["violations"]
+    return [(v["id"], v["nodes"][0]["html"]) for v in violations if v["impact"] in ("serious", "critical")]
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_axe_finds_what_is_wrong(visit: Any, look: str) -> None:
+    page = visit("index", look)
+    page.evaluate("document.querySelector('main img').removeAttribute('alt')")
+    assert [rule for rule, _ in serious(page)] == ["image-alt"]
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
