@@ -23,6 +23,7 @@ EDITION = [
     "03_where_the_gradients_go",
     "03b_who_does_the_work",
     "05_cxgrad",
+    "06_representation_change",
     "07_how_contextual_is_it",
 ]
 MOST = {"cells": 40, "figures": 6, "predictions": 6}
