@@ -7,7 +7,9 @@ import { readMethod } from "./methods.js";
 const START = 0.693;
 const FIELDS = LAYERS.slice(0, 4).map((block, i) => ({ name: `g${i + 1}`, label: `γ of ${block}`, low: 0.01, high: 20, step: 0.05, log: true, first: START }));
 const norm = (values) => Math.hypot(...values);
-const weightOf = (i) => (i === 4 ? "net.head.weight" : `net.blocks.${i}.conv.weight`);
+const kernelOf = (i) => `net.blocks.${i}.conv.weight`;
+/** Norm of all that is fast in a layer: its weight, and the head's bias. */
+const layerNorm = (tensors, i) => norm(i === 4 ? [...tensors["net.head.weight"], ...tensors["net.head.bias"]] : tensors[kernelOf(i)]);
 
 function accuracy(method, theta, { images, labels }) {
   const logits = method.logits(theta, images), ways = logits.length / labels.length;
@@ -24,12 +26,12 @@ export function adapt(method, { support, query }, gammas) {
   const accuracies = [accuracy(method, theta, query)];
   for (let k = 0; k < method.inner_steps; k++) {
     for (const [i, gamma] of gammas.entries()) {
-      const name = weightOf(i), length = norm(theta[name]);
+      const name = kernelOf(i), length = norm(theta[name]);
       theta[name] = theta[name].map((value) => (gamma * value) / length);
     }
     const { grads } = method.gradients(theta, support);
-    const norms = LAYERS.map((_, i) => norm(grads[weightOf(i)]));
-    first ??= { norms, turns: norms.map((value, i) => (100 * method.inner_lr * value) / norm(theta[weightOf(i)])) };
+    const norms = LAYERS.map((_, i) => layerNorm(grads, i));
+    first ??= { norms, turns: norms.map((value, i) => (100 * method.inner_lr * value) / layerNorm(theta, i)) };
     for (const [name, grad] of Object.entries(grads)) theta[name] = theta[name].map((value, j) => value - method.inner_lr * grad[j]);
     accuracies.push(accuracy(method, theta, query));
   }
