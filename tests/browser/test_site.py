@@ -73,7 +73,7 @@ def visit(site: Path, browser: Any) -> Iterator[Any]:
 
 
 def test_every_notebook_is_a_page(site: Path) -> None:
-    assert len(NOTEBOOKS) == 11
+    assert len(NOTEBOOKS) == 12
     assert all((site / "notebooks" / f"{name}.html").is_file() for name in NOTEBOOKS)
     assert not list(site.glob("notebooks/assignments*")), "hidden tests must not be published"
 
