@@ -4,66 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import torch
-from scipy.stats import t as student
 from torch import Tensor
 
 from ..recipes import paper
-from ..recipes.results import read_result, validation
+from ..recipes.results import Arm, difference, mean_and_intervals, read_result, validation
 
 NAMES = {"CxGrad": "CxGrad", "frozen": "CxGrad, context frozen", "constant": "CxGrad, γ constant"}
 LAYERS = ("block 1", "block 2", "block 3", "block 4", "head")
 Row = Sequence[object]
-
-
-@dataclass(frozen=True)
-class Arm:
-    """Runs that differ in their seed only.
-
-    Attributes:
-        title: what they are called in a table.
-        results: one of `making.make` for each seed.
-    """
-
-    title: str
-    results: tuple[dict[str, Any], ...]
-
-    @property
-    def accuracies(self) -> Tensor:
-        """(seeds, tasks) in per cent, on the same meta-test tasks for every arm."""
-        return 100 * torch.tensor([result["test"]["per_task"] for result in self.results], dtype=torch.float64)
-
-    @property
-    def seeds(self) -> list[int]:
-        return [result["recipe"]["seed"] for result in self.results]
-
-    def mean_of(self, *path: str) -> Tensor:
-        """The mean over seeds of the numbers found there in each result's last look at the inner loop."""
-        looks = [torch.tensor(list(result["probes"][-1][path[0]].values())) for result in self.results]
-        return torch.stack(looks).mean(0)
-
-
-def summary(values: Tensor) -> tuple[float, float, float]:
-    """Mean of (seeds, tasks) values, and half the 95 % interval over tasks and over seeds (NaN for one seed).
-
-    Over tasks: of each task's mean over the seeds, so it says nothing about other seeds; over seeds: Student's t.
-    """
-    by_task, by_seed, n = values.mean(0), values.mean(1), len(values)
-    over_tasks = 1.96 * by_task.std().item() / math.sqrt(len(by_task))
-    over_seeds = student.ppf(0.975, n - 1) * by_seed.std().item() / math.sqrt(n) if n > 1 else math.nan
-    return values.mean().item(), over_tasks, over_seeds
-
-
-def difference(one: Arm, other: Arm) -> tuple[Tensor, list[int]]:
-    """(seeds, tasks) accuracy of one minus the other, on the same tasks, for the seeds that both have."""
-    common = [seed for seed in one.seeds if seed in other.seeds]
-    rows = [a.accuracies[[a.seeds.index(seed) for seed in common]] for a in (one, other)]
-    return rows[0] - rows[1], common
 
 
 def table(head: Row, rows: Iterable[Row]) -> str:
@@ -83,7 +37,7 @@ def accuracy_table(arms: Sequence[Arm]) -> str:
     rows: list[Row] = []
     for a in arms:
         if a.results:
-            average, over_tasks, over_seeds = summary(a.accuracies)
+            average, over_tasks, over_seeds = mean_and_intervals(a.accuracies)
             each = ", ".join(f"{value:.1f}" for value in a.accuracies.mean(1).tolist())
             rows.append([a.title, each, f"{average:.1f}", f"± {over_tasks:.1f}", half(over_seeds)])
         else:
@@ -94,20 +48,28 @@ def accuracy_table(arms: Sequence[Arm]) -> str:
 def difference_table(pairs: Sequence[tuple[Arm, Arm]]) -> str:
     rows: list[Row] = []
     for one, other in pairs:
-        if not one.results or not other.results:
-            continue
         values, seeds = difference(one, other)
-        average, over_tasks, over_seeds = summary(values)
-        title = f"{one.title} − {other.title}"
-        rows.append([title, len(seeds), signed(average, 1), f"± {over_tasks:.1f}", half(over_seeds), verdict(values)])
+        if not seeds:
+            continue
+        average, over_tasks, over_seeds = mean_and_intervals(values)
+        rows.append(
+            [
+                f"{one.title} − {other.title}",
+                len(seeds),
+                signed(average, 1),
+                f"± {over_tasks:.1f}",
+                half(over_seeds),
+                verdict(values),
+            ]
+        )
     if not rows:
         return "No two of these can be compared yet."
     return table(["difference, same tasks and seeds", "seeds", "points", "over tasks", "over seeds", "verdict"], rows)
 
 
 def verdict(values: Tensor) -> str:
-    """What (seeds, tasks) differences decide: the wider of the two intervals has to leave zero out."""
-    average, over_tasks, over_seeds = summary(values)
+    """What (seeds, tasks) differences decide: the wider interval has to leave zero out."""
+    average, over_tasks, over_seeds = mean_and_intervals(values)
     if math.isnan(over_seeds):
         return "one seed decides nothing"
     if abs(average) > max(over_tasks, over_seeds):
@@ -186,9 +148,9 @@ class Study:
             ("Table 5, 5-shot: β = 1 − β = 0.01", 69.82 - 69.28, main["CxGrad"], self.betas[0]),
         ):
             ours, judgement = "not run", "not run"
-            if one.results and other.results:
-                values, _ = difference(one, other)
-                average, over_tasks, over_seeds = summary(values)
+            values, seeds = difference(one, other)
+            if seeds:
+                average, over_tasks, over_seeds = mean_and_intervals(values)
                 ours, judgement = (
                     f"{signed(average, 1)} ± {over_tasks:.1f} (tasks), {half(over_seeds)} (seeds)",
                     verdict(values),

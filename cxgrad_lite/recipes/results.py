@@ -11,9 +11,13 @@ import math
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from .recipe import Recipe, check_same
 
@@ -88,3 +92,62 @@ def best(searches: Sequence[Recipe], folder: Path) -> Recipe | None:
         return None
     means = [validation(result)["mean"] for result in results if result is not None]
     return searches[means.index(max(means))]
+
+
+def percent(result: dict[str, Any]) -> Tensor:
+    """(tasks,) accuracies."""
+    return 100 * torch.tensor(result["test"]["per_task"], dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs that differ in their seed only.
+
+    Attributes:
+        title: what they are called in a table.
+        results: one of `making.make` for each seed.
+    """
+
+    title: str
+    results: tuple[dict[str, Any], ...]
+
+    @property
+    def accuracies(self) -> Tensor:
+        """(seeds, tasks) in per cent."""
+        return torch.stack([percent(result) for result in self.results])
+
+    @property
+    def seeds(self) -> list[int]:
+        return [result["recipe"]["seed"] for result in self.results]
+
+    def mean_of(self, *path: str) -> Tensor:
+        """The mean over seeds of the numbers found there in each result's last look at the inner loop."""
+        looks = [torch.tensor(list(result["probes"][-1][path[0]].values())) for result in self.results]
+        return torch.stack(looks).mean(0)
+
+
+def mean_and_intervals(values: Tensor) -> tuple[float, float, float]:
+    """Mean of (seeds, tasks) values, and half the 95 % interval over tasks and over seeds (NaN for one seed).
+
+    Over tasks: of each task's mean over the seeds, so it says nothing about other seeds; over seeds: Student's t.
+    """
+    from scipy.stats import t as student  # which takes a second
+
+    by_task, by_seed, n = values.mean(0), values.mean(1), len(values)
+    over_tasks = 1.96 * by_task.std().item() / math.sqrt(len(by_task))
+    over_seeds = student.ppf(0.975, n - 1) * by_seed.std().item() / math.sqrt(n) if n > 1 else math.nan
+    return values.mean().item(), over_tasks, over_seeds
+
+
+def difference(one: Arm, other: Arm) -> tuple[Tensor, list[int]]:
+    """(seeds, tasks) accuracy of one minus the other, on the same tasks, for the seeds that both have.
+
+    A seed draws other tasks on a GPU than on a CPU, so results of the two kinds of device are not paired.
+    """
+    pairs = {
+        seed: percent(a) - percent(b)
+        for a, seed in zip(one.results, one.seeds)
+        for b, its in zip(other.results, other.seeds)
+        if its == seed and ("CPU" in a["device"]) == ("CPU" in b["device"])
+    }
+    return torch.stack(list(pairs.values())) if pairs else torch.empty(0, 1), list(pairs)

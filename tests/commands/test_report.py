@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from cxgrad_lite.commands import main
-from cxgrad_lite.commands.report import Arm, difference, report, summary, verdict
+from cxgrad_lite.commands.report import report, verdict
+from cxgrad_lite.recipes.results import Arm, difference, mean_and_intervals
 
 RESULTS = Path(__file__).parents[2] / "results"
 PAPERS = {"5×5", "3,000", "50,000", "10,000", "84", "32", "4×4", "95 %"}  # settings, which are no results
@@ -37,8 +38,8 @@ def test_an_empty_folder_makes_a_page_that_says_so(tmp_path: Path) -> None:
     assert page.startswith("0 on none") and page.count("not run") > 20 and "compared yet" in page
 
 
-def arm_of(values: list[list[float]], seeds: list[int]) -> Arm:
-    rows = [{"recipe": {"seed": seed}, "test": {"per_task": row}} for seed, row in zip(seeds, values)]
+def arm_of(values: list[list[float]], seeds: list[int], device: str = "NVIDIA H200") -> Arm:
+    rows = [{"recipe": {"seed": seed}, "test": {"per_task": row}, "device": device} for seed, row in zip(seeds, values)]
     return Arm("an arm", tuple(rows))
 
 
@@ -46,12 +47,13 @@ def test_differences_are_paired_by_seed_and_task() -> None:
     one, other = arm_of([[0.5, 0.7], [0.2, 0.3]], [0, 1]), arm_of([[0.1, 0.1], [0.9, 0.8]], [1, 2])
     values, seeds = difference(one, other)
     assert seeds == [1]
-    torch.testing.assert_close(values, torch.tensor([[10.0, 20.0]], dtype=torch.float64))
+    torch.testing.assert_close(values, torch.tensor([[10.0, 20.0]], dtype=torch.float64), atol=1e-5, rtol=0)
+    assert difference(one, arm_of([[0.1, 0.1]], [1], "x86_64 CPU, 1 thread(s)"))[1] == [], "other tasks"
 
 
 def test_intervals_over_tasks_and_over_seeds() -> None:
     values = torch.tensor([[1.0, 3.0], [3.0, 5.0], [5.0, 7.0]], dtype=torch.float64)
-    average, over_tasks, over_seeds = summary(values)
+    average, over_tasks, over_seeds = mean_and_intervals(values)
     assert average == pytest.approx(4)
     assert over_tasks == pytest.approx(1.96 * 2**0.5 / 2**0.5)
     assert over_seeds == pytest.approx(4.3027 * 2 / 3**0.5, rel=1e-4)
