@@ -35,7 +35,9 @@ Step = Callable[[], float]  # one meta-iteration; returns the mean query loss be
 
 
 class Fixed:
-    """A source of episodes that always gives the same meta-batch."""
+    """A source of episodes that always gives the same meta-batch, which a graph may hold."""
+
+    capturable = True
 
     def __init__(self, meta_batch: list[Episode]) -> None:
         self.meta_batch = meta_batch
@@ -47,7 +49,7 @@ class Fixed:
         raise NotImplementedError("the benchmark does not evaluate")
 
 
-def ours(job: Job, engine: Engine = "fused", precision: Precision = "float32") -> Step:
+def ours(job: Job, engine: Engine = "auto", precision: Precision = "float32") -> Step:
     """What `meta_train` runs."""
     method = job.case.build(job.device)
     config = TrainConfig(10**9, meta_lr=META_LR, engine=engine, precision=precision)

@@ -51,12 +51,6 @@ LONG = "glyphs-5way-5shot-cxgrad-lr0.01-600it-seed0"
 SMALL: dict[str, Any] = {"width": 4, "shots": 1, "queries": 1, "steps": 1, "tasks": 2}  # of a rehearsal
 
 
-class ReportTasks(Fixed):
-    """The same meta-batch in every step, which a graph may hold."""
-
-    capturable = True
-
-
 def agreement(size: int, device: str) -> Iterator[Row]:
     for what, good, number in agree(16, device):
         yield {"what": what, "number": number, "pass": good}
@@ -65,7 +59,7 @@ def agreement(size: int, device: str) -> Iterator[Row]:
 def step_of(case: Case, device: str, engine: str, precision: str) -> Callable[[], object]:
     """One meta-iteration with each call, as `meta_train` makes it."""
     config = TrainConfig(10**9, engine=engine, precision=precision, progress=False)  # type: ignore[arg-type]
-    steps = meta_steps(Run(case.build(device), ReportTasks(case.meta_batch(device)), config))
+    steps = meta_steps(Run(case.build(device), Fixed(case.meta_batch(device)), config))
     return lambda: next(steps)
 
 
