@@ -132,8 +132,10 @@ def make_all(sweep: Sweep, only: str) -> list[str]:
             lost = 0
             if outcome == STOPPED:
                 raise KeyboardInterrupt(outcome)
-            if outcome != DONE:
-                closed[name] = outcome
+            # A run that was made and left no result would be made again for ever.
+            lacking = outcome == DONE and name in {recipe.name for recipe in sweep.missing(name)}
+            if outcome != DONE or lacking:
+                closed[name] = "left no result" if lacking else outcome
         if lost == PATIENCE:
             raise CommandFailed(f"{PATIENCE} times in a row a worker died before any run ended")
     return [name for name, outcome in closed.items() if outcome != ELSEWHERE]

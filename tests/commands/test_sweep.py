@@ -210,6 +210,14 @@ def test_a_failed_run_is_named_and_the_others_are_finished(
     assert said.count("failed: MemoryError: no room") == 6 and "6 runs failed" in said
 
 
+def test_a_run_that_leaves_no_result_is_not_made_for_ever(
+    small: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sweeping, "make", lambda recipe, *arguments: small.append(recipe.name))
+    assert main(["pretrain", "--jobs", "1", "--out", str(tmp_path)]) == 1
+    assert len(small) == 6 and "6 runs failed" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name, code, words", [("SIGINT", 130, "same command goes on"), ("SIGTERM", 143, "by SIGTERM")])
 def test_a_stop_ends_the_sweep(
     name: str, code: int, words: str, small: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
@@ -219,7 +227,11 @@ def test_a_stop_ends_the_sweep(
         signal.raise_signal(getattr(signal, name))
 
     monkeypatch.setattr(sweeping, "make", stop)
-    assert main(["sweep", "course", "--jobs", "1", "--out", str(tmp_path)]) == code
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a job of the background
+    try:
+        assert main(["sweep", "course", "--jobs", "1", "--out", str(tmp_path)]) == code
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(small) == 1 and words in capsys.readouterr().err
 
 
