@@ -10,7 +10,6 @@ import torch
 
 from data_utils import ImageClasses, TaskSampler
 
-
 # A shell's background jobs ignore these, and so would every process that a test starts and then interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):
