@@ -89,8 +89,12 @@ class CxGrad(MAML):
         gamma = self.generator(theta["context"] if "context" in theta else self.zero_context())  # (blocks,)
         if self.constant_gamma:
             gamma = gamma.detach()
+        return self.set_norms(theta, gamma), gamma
+
+    def set_norms(self, theta: Theta, gamma: Tensor) -> Theta:
+        """Kernels with the norms γ, (blocks,), everything else as it is (eq. 6)."""
         kernels = {name: gamma[i] * theta[name] / theta[name].norm() for i, name in enumerate(self.kernels)}
-        return {**theta, **kernels}, gamma
+        return {**theta, **kernels}
 
     def zero_context(self) -> Tensor:
         """(context_dim,) the context before it has seen the task."""

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..training.evaluation import Evaluation
 from .recipe import Recipe, check_same
 
 RATES_FILE, STUDIES_FILE = "inner_rates.json", "studies.json"
@@ -120,9 +121,9 @@ class Arm:
     def seeds(self) -> list[int]:
         return [result["recipe"]["seed"] for result in self.results]
 
-    def mean_of(self, *path: str) -> Tensor:
-        """The mean over seeds of the numbers found there in each result's last look at the inner loop."""
-        looks = [torch.tensor(list(result["probes"][-1][path[0]].values())) for result in self.results]
+    def mean_of(self, kind: str) -> Tensor:
+        """(layers,) the mean over seeds of "norms" or "relative" in each result's last look at the inner loop."""
+        looks = [torch.tensor(list(result["probes"][-1][kind].values())) for result in self.results]
         return torch.stack(looks).mean(0)
 
 
@@ -134,7 +135,7 @@ def mean_and_intervals(values: Tensor) -> tuple[float, float, float]:
     from scipy.stats import t as student  # which takes a second
 
     by_task, by_seed, n = values.mean(0), values.mean(1), len(values)
-    over_tasks = 1.96 * by_task.std().item() / math.sqrt(len(by_task))
+    over_tasks = Evaluation.over_tasks(by_task).ci95
     over_seeds = student.ppf(0.975, n - 1) * by_seed.std().item() / math.sqrt(n) if n > 1 else math.nan
     return values.mean().item(), over_tasks, over_seeds
 

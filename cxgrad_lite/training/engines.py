@@ -21,6 +21,7 @@ Engine = Literal["auto", "eager", "fused", "graph", "fused graph"]
 GRAPHS = ("graph", "fused graph")
 Precision = Literal["float32", "tf32", "bf16"]
 Outcome = TypeVar("Outcome")
+WARM_UP = 3  # eager runs before a capture: libraries choose their kernels and allocate in them
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from ..core.method import Batch, Method, known_shots
 from ..core.outer import Tasks, accuracy, check_tasks
 from ..core.stateless import with_tensors
 from .engines import (
+    WARM_UP,
     Precision,
     arithmetic,
     capture,
@@ -173,7 +174,7 @@ class CapturedLogits:
 
         try:
             with on_device(images.device), other_stream(images.device):
-                expected = [run() for _ in range(3)][0]
+                expected = [run() for _ in range(WARM_UP)][0]
             self.graph, self.results = capture(run, images.device)
         finally:
             known_shots.reset(shots)

@@ -17,11 +17,10 @@ from torch import Tensor
 from ..core.method import Method, known_shots
 from ..core.outer import Episode, accuracy, clip
 from ..core.stateless import with_tensors
-from .engines import capture, on_device, other_stream, warn_of_eager
+from .engines import WARM_UP, capture, on_device, other_stream, warn_of_eager
 from .overflow import finite_gradients
 from .state import Run
 
-WARM_UP = 3  # eager meta-steps before a capture: libraries choose their kernels and allocate in them
 MAX_STREAMS = 8
 Results = tuple[list[Episode], Tensor, Tensor, Tensor]
 

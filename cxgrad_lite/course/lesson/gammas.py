@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from ...core.cxgrad import CxGrad
-from ...core.method import Theta
+from ...core.maml import MAML
+from ...core.method import Batch, StepTrace, Theta
 from ...core.outer import Tasks
 from ...live.charts import Backend, Chart
 from ...live.panel import Bars, Line, Pane, Panel
 from ...plots.marks import GREY
 from ...plots.style import LAYER_COLOURS
-from ...probes import LAYERS, layer_norms, states
+from ...probes import LAYERS, layer_norms
 
 START = math.log(2)  # softplus(0), the answer of an untrained generator
 SHADE = "#BBBBBB"
@@ -29,23 +30,23 @@ PANES = {
 Look = tuple[dict[str, float], dict[str, float], list[float]]
 
 
-class SetNorms(CxGrad):
-    """CxGrad whose kernels have the norms ``gamma``, (blocks,), in every step of every task."""
+def path_at(method: CxGrad, support: Batch, gammas: Tensor) -> tuple[list[Theta], list[StepTrace]]:
+    """CxGrad's inner loop at given norms, (inner_steps, blocks): theta before it and after each step, and its trace."""
+    thetas, trace = [MAML.begin(method, support)], []
+    for k, gamma in enumerate(gammas):
+        theta, seen = MAML.step(method, method.set_norms(thetas[-1], gamma), support, k)
+        thetas.append(theta)
+        trace.append(seen)
+    return thetas, trace
 
-    gamma: Tensor
 
-    def scale(self, theta: Theta) -> tuple[Theta, Tensor]:
-        kernels = {name: self.gamma[i] * theta[name] / theta[name].norm() for i, name in enumerate(self.kernels)}
-        return {**theta, **kernels}, self.gamma
-
-
-def adapt_with(method: SetNorms, tasks: Tasks, episodes: int, gamma: Sequence[float]) -> Look:
+def look_at(method: CxGrad, tasks: Tasks, episodes: int, gamma: Sequence[float]) -> Look:
     """Gradient norm and turn of each layer in the first inner step, and accuracy in % before and after each step."""
-    method.gamma = torch.tensor(gamma)
+    gammas = torch.tensor([gamma] * method.inner_steps)
     grads, turns, accuracies = [], [], []
     with torch.no_grad():
         for support, (images, labels) in tasks.episodes(episodes):
-            thetas, trace = states(method, support)
+            thetas, trace = path_at(method, support, gammas)
             norms = {kind: layer_norms(trace[:1], kind) for kind in ("grad", "update", "weight")}  # type: ignore[arg-type]
             grads.append([norms["grad"][layer][0] for layer in LAYERS])
             turns.append([100 * norms["update"][layer][0] / norms["weight"][layer][0] for layer in LAYERS])
@@ -66,7 +67,6 @@ class GammaPanel(Panel):
 
     def __init__(self, method: CxGrad, tasks: Tasks, episodes: int, backend: Backend | None = None) -> None:
         self.method, self.tasks, self.count = copy.deepcopy(method), tasks, episodes
-        self.method.__class__, self.method.frozen_context = SetNorms, True
         names = [f"γ block {i + 1}" for i in range(4)]
         self.gamma = [ipywidgets.FloatLogSlider(START, min=-2, max=1.3, step=0.05, description=name) for name in names]
         chart = Chart(PANES, columns=3, backend=backend)
@@ -79,7 +79,7 @@ class GammaPanel(Panel):
         self.redraw()
 
     def look(self, gamma: Sequence[float]) -> Look:
-        return adapt_with(self.method, self.tasks, self.count, gamma)  # type: ignore[arg-type]
+        return look_at(self.method, self.tasks, self.count, gamma)
 
     def redraw(self) -> None:
         self.grad, self.turn, self.accuracy = self.look([slider.value for slider in self.gamma])

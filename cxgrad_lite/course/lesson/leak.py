@@ -11,13 +11,13 @@ from torch import Tensor
 from data_utils import TaskSampler
 
 from ...core.cxgrad import CxGrad
-from ...core.maml import MAML
 from ...core.method import Batch
 from ...core.outer import Episode
 from ...live.charts import Backend, Chart
 from ...live.panel import Bars, Line, Pane, Panel
 from ...plots.marks import GREY
 from ...plots.style import LAYER_COLOURS
+from .gammas import path_at
 
 EPS = (1e-11, 1e-9, 1e-7, 1e-5, 1e-3, 1e-1)
 ORANGE = "#D55E00"
@@ -62,7 +62,7 @@ class LeakPanel(Panel):
         traces = [self.method.adapt(support, trace=True)[1] for support, _ in self.tasks]
         self.gammas = torch.stack([torch.stack([s.scaling for s in t if s.scaling is not None]) for t in traces])
         support, (images, labels) = self.tasks[b]
-        thetas = [adapt_with(self.method, support, gammas) for gammas in self.gammas]
+        thetas = [path_at(self.method, support, gammas)[0][-1] for gammas in self.gammas]
         answers = [self.method.logits(theta, images).argmax(-1) == labels for theta in thetas]
         self.right = torch.stack(answers).double().mean(1)
         self.draw(eps, b)
@@ -96,15 +96,6 @@ def deviations(gammas: Tensor) -> Tensor:
 
 def doubled(batch: Batch) -> Batch:
     return batch[0].double(), batch[1]
-
-
-def adapt_with(method: CxGrad, support: Batch, gammas: Tensor) -> dict[str, Tensor]:
-    """CxGrad's inner loop at given norms, (inner_steps, blocks)."""
-    theta = MAML.begin(method, support)
-    for k, gamma in enumerate(gammas):
-        kernels = {n: g * theta[n] / theta[n].norm() for n, g in zip(method.kernels, gamma)}
-        theta, _ = MAML.step(method, theta | kernels, support, k)
-    return theta
 
 
 def leak_microscope(

@@ -79,6 +79,16 @@ export class MAML {
 const softplus = (x) => (x > 20 ? x : Math.log1p(Math.exp(x))); // PyTorch's threshold
 const linear = (weight, bias, x) => bias.map((b, i) => b + dot(weight.subarray(i * x.length, (i + 1) * x.length), x));
 
+/** Kernels with the norms γ, everything else as it is (eq. 6). */
+export function setNorms(theta, gamma) {
+  const scaled = { ...theta };
+  gamma.forEach((value, i) => {
+    const name = `net.blocks.${i}.conv.weight`, length = norm(theta[name]);
+    scaled[name] = theta[name].map((weight) => (value * weight) / length);
+  });
+  return scaled;
+}
+
 /** Contextual gradient scaling: kernels set to norm γ before every inner step; γ = g(context). */
 export class CxGrad extends MAML {
   get contextMoves() {
@@ -99,10 +109,10 @@ export class CxGrad extends MAML {
 
   /** Algorithm 2: kernels set to norm γ; `back` takes gradients of the scaled kernels to the context. */
   scale(theta) {
-    const { gamma, back } = this.generator(theta.context), scaled = { ...theta };
-    const names = Array.from(gamma, (_, i) => `net.blocks.${i}.conv.weight`), norms = names.map((name) => norm(theta[name]));
-    names.forEach((name, i) => { scaled[name] = theta[name].map((value) => (gamma[i] * value) / norms[i]); });
-    return { scaled, gamma, back: (grads) => back(names.map((name, i) => dot(grads[name], theta[name]) / norms[i])) };
+    const { gamma, back } = this.generator(theta.context);
+    const names = Array.from(gamma, (_, i) => `net.blocks.${i}.conv.weight`);
+    const slopes = (grads) => names.map((name) => dot(grads[name], theta[name]) / norm(theta[name]));
+    return { scaled: setNorms(theta, gamma), gamma, back: (grads) => back(slopes(grads)) };
   }
 
   /** theta with the context that one gradient step from zero gives (eq. 7). */

@@ -2,7 +2,7 @@
 
 import { layerBars, LAYERS } from "./charts.js";
 import { Dials, plot } from "./dials.js";
-import { readMethod } from "./methods.js";
+import { MAML, readMethod, setNorms } from "./methods.js";
 
 const START = 0.693;
 const FIELDS = LAYERS.slice(0, 4).map((block, i) => ({ name: `g${i + 1}`, label: `γ of ${block}`, low: 0.01, high: 20, step: 0.05, log: true, first: START }));
@@ -22,17 +22,13 @@ function accuracy(method, theta, { images, labels }) {
 
 /** Gradient norm and turn (%) of each layer in the first inner step, and accuracy (%) before and after each step. */
 export function adapt(method, { support, query }, gammas) {
-  let theta = { ...method.tensors }, first = null;
+  let theta = method.tensors, first = null;
   const accuracies = [accuracy(method, theta, query)];
   for (let k = 0; k < method.inner_steps; k++) {
-    for (const [i, gamma] of gammas.entries()) {
-      const name = kernelOf(i), length = norm(theta[name]);
-      theta[name] = theta[name].map((value) => (gamma * value) / length);
-    }
-    const { grads } = method.gradients(theta, support);
+    const scaled = setNorms(theta, gammas), { theta: after, grads } = MAML.prototype.step.call(method, scaled, support, k);
     const norms = LAYERS.map((_, i) => layerNorm(grads, i));
-    first ??= { norms, turns: norms.map((value, i) => (100 * method.inner_lr * value) / layerNorm(theta, i)) };
-    for (const [name, grad] of Object.entries(grads)) theta[name] = theta[name].map((value, j) => value - method.inner_lr * grad[j]);
+    first ??= { norms, turns: norms.map((value, i) => (100 * method.inner_lr * value) / layerNorm(scaled, i)) };
+    theta = after;
     accuracies.push(accuracy(method, theta, query));
   }
   return { ...first, accuracies };
