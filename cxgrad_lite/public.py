@@ -1,16 +1,16 @@
 """The public names of the package."""
 
-from .core.conditioned import ALFA, CAVIA, L2F, ModGrad
 from .core.cxgrad import CxGrad
-from .core.learned_rates import MAMLPlusPlus, MetaSGD
 from .core.maml import ANIL, BOIL, MAML
 from .core.method import Method, StepTrace
-from .core.metric import MatchingNet, NearestPixels, ProtoNet, RelationNet
 from .core.nets import Conv4
-from .core.registry import METHODS
 from .training.checkpoints import load_checkpoint, save_checkpoint
 from .training.evaluation import Evaluation, evaluate
 from .training.loop import History, TrainConfig, meta_train
+from .zoo.conditioned import ALFA, CAVIA, L2F, ModGrad
+from .zoo.learned_rates import MAMLPlusPlus, MetaSGD
+from .zoo.metric import MatchingNet, NearestPixels, ProtoNet, RelationNet
+from .zoo.registry import METHODS
 
 __all__ = [
     "ALFA",

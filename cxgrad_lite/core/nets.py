@@ -37,7 +37,7 @@ def normalisations(net: nn.Module) -> set[str]:
 class Block(nn.Module):
     """Convolution 3×3, normalisation, 2×2 max-pooling (if ``pool``), activation.
 
-    ``film`` is a free place for a feature-wise modulation before the activation; see `conditioned.CAVIA`.
+    ``film`` is a free place for a feature-wise modulation before the activation; see `zoo.conditioned.CAVIA`.
     """
 
     def __init__(self, conv: nn.Conv2d, norm: nn.Module, activation: nn.Module, pool: bool) -> None:

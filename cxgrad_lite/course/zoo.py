@@ -14,10 +14,10 @@ import torch
 from ..core.maml import MAML
 from ..core.method import Batch, Method
 from ..core.outer import Tasks, meta_gradient
-from ..core.registry import METHODS
 from ..plots.style import Picture, axes, colour
 from ..recipes.course import best_zoo_recipe
 from ..recipes.recipe import Recipe, pretrained
+from ..zoo.registry import METHODS
 
 COLUMNS = ("block 1", "block 2", "block 3", "block 4", "gains", "head", "context")
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..core.registry import METHODS
+from ..zoo.registry import METHODS
 from .recipe import PRETRAINED, Recipe, has_inner_rate
 from .results import RATES_FILE, best, read_result, validation, write_json
 

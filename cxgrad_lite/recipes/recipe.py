@@ -15,10 +15,10 @@ from data_utils.transforms import preset
 from ..core.maml import MAML
 from ..core.method import Method
 from ..core.nets import Activation, Norm
-from ..core.registry import METHODS
 from ..training.checkpoints import build, load_checkpoint, read_header
 from ..training.gate import check, check_method, suggestion
 from ..training.loop import History, TrainConfig, meta_train
+from ..zoo.registry import METHODS
 from .images import load_images
 
 PRETRAINED = Path(__file__).parent / "pretrained"

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..core.method import Method
 from ..core.nets import Conv4
-from ..core.registry import METHODS
+from ..zoo.registry import METHODS
 
 MANY = 10**9
 # The smallest and the largest value of a number, by the name that it has everywhere; of a fraction "above 0" is the

@@ -1,4 +1,4 @@
-// MAML, CxGrad and ProtoNet at test time, as in `core/maml.py`, `core/cxgrad.py` and `core/metric.py`: theta goes in,
+// MAML, CxGrad and ProtoNet at test time, as in `core/maml.py`, `core/cxgrad.py` and `zoo/metric.py`: theta goes in,
 // theta comes out. A theta maps names to Float64Arrays; a batch is {images, labels}.
 
 import { Conv4 } from "./conv4.js";

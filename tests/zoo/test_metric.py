@@ -9,7 +9,7 @@ from torch import nn
 
 from cxgrad_lite import Conv4, MatchingNet, NearestPixels, ProtoNet, RelationNet, TrainConfig, evaluate, meta_train
 from cxgrad_lite.core.method import Batch, Theta
-from cxgrad_lite.core.metric import Metric
+from cxgrad_lite.zoo.metric import Metric
 from data_utils import ImageClasses, TaskSampler, load
 
 METRIC = (ProtoNet, MatchingNet, RelationNet)

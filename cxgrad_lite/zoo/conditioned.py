@@ -1,6 +1,6 @@
 """Methods whose adaptation is conditioned on the task by a small network: CAVIA, L2F, ALFA and ModGrad.
 
-`cxgrad.CxGrad` is the fifth of them.
+`core.cxgrad.CxGrad` is the fifth of them.
 """
 
 import copy
@@ -9,10 +9,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from ..core.maml import MAML
+from ..core.method import Batch, StepTrace, Theta, fast
+from ..core.nets import Conv4, Net
 from .learned_rates import at_step
-from .maml import MAML
-from .method import Batch, StepTrace, Theta, fast
-from .nets import Conv4, Net
 
 
 class FiLM(nn.Linear):

@@ -1,10 +1,10 @@
 """One table of all methods: name → class. Adding a method is one class, and its name here."""
 
+from ..core.cxgrad import CxGrad
+from ..core.maml import ANIL, BOIL, MAML
+from ..core.method import Method
 from .conditioned import ALFA, CAVIA, L2F, ModGrad
-from .cxgrad import CxGrad
 from .learned_rates import MAMLPlusPlus, MetaSGD
-from .maml import ANIL, BOIL, MAML
-from .method import Method
 from .metric import MatchingNet, ProtoNet, RelationNet
 
 COMPARING: tuple[type[Method], ...] = (MatchingNet, ProtoNet, RelationNet)

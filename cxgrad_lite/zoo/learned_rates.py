@@ -5,9 +5,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from .maml import MAML
-from .method import Batch, StepTrace, Theta
-from .nets import Conv4, Net
+from ..core.maml import MAML
+from ..core.method import Batch, StepTrace, Theta
+from ..core.nets import Conv4, Net
 
 
 def at_step(rows: Tensor, k: int) -> Tensor:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .method import Batch, Method, Theta
-from .nets import Block, Conv4, Net, make_norm
-from .stateless import with_tensors
+from ..core.method import Batch, Method, Theta
+from ..core.nets import Block, Conv4, Net, make_norm
+from ..core.stateless import with_tensors
 
 
 class Metric(Method):
