@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ class ImageClasses:
         images: (N, C, H, W) uint8. Images of one class stand next to each other.
         labels: (N,) int64, ascending, with every class 0 … len(names) - 1 present.
         names: one name per class, none twice; ``names[labels[i]]`` is the class of image i.
+        file: what ``images`` is a memory map of, if it is one.
 
     Raises:
         ValueError: if shapes, types or labels are not as above.
@@ -27,11 +29,15 @@ class ImageClasses:
     images: Tensor
     labels: Tensor
     names: tuple[str, ...]
+    file: Path | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.names, str):
             raise ValueError(f"names has to be a list with one name per class, not the string {self.names!r}")
         object.__setattr__(self, "names", tuple(self.names))
+        for part in (self.images, self.labels):
+            if not isinstance(part, Tensor):
+                raise ValueError(f"images and labels must be tensors, not {type(part).__name__}; see torch.as_tensor")
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise ValueError(
                 f"images must be uint8 of shape (N, C, H, W), "
@@ -87,7 +93,17 @@ class ImageClasses:
         """(n, C, H, W) uint8: all images of one class."""
         if name not in self.names:
             raise ValueError(f"there is no class {name!r}; the first few are {', '.join(self.names[:5])}")
-        return self.images[self.labels == self.names.index(name)]
+        return self.take(self.labels == self.names.index(name))
+
+    def take(self, rows: Tensor) -> Tensor:
+        """(n, C, H, W) uint8 images, by number or by a mask (N,).
+
+        Raises:
+            OSError: if the file that they are mapped from has been cut, where reading on would end the program.
+        """
+        if self.file and self.file.exists() and self.file.stat().st_size < self.images.nbytes:
+            raise OSError(f"{self.file} was cut short while it was in use; load the data again to have it remade")
+        return self.images[rows]
 
     def select(self, names: Iterable[str]) -> ImageClasses:
         """Only the named classes, in the order given."""

@@ -107,7 +107,7 @@ class TaskSampler:
 
     def _batch(self, rows: Tensor) -> Batch:
         labels = torch.arange(rows.numel(), device=rows.device) // rows.shape[1]  # class by class
-        images = self.data.images[rows.flatten()].float() / 255
+        images = self.data.take(rows.flatten()).float() / 255
         return images if self.transform is None else self.transform(images), labels
 
     def sample(self) -> list[Episode]:

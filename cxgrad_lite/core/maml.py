@@ -125,8 +125,11 @@ class MAML(Method):
             )
         shots = super().check(support)
         if len(shots) > self.ways:
-            needed = f"the task has {len(shots)}; build the network with ways={len(shots)}"
-            raise ValueError(f"the head tells {self.ways} classes apart, but {needed}")
+            given = [label for label, count in enumerate(shots) if count]
+            counted = f"the task has {len(shots)}; build the network with ways={len(shots)}"
+            numbered = f"labels count from 0, and these are {given}: take labels.unique(return_inverse=True)[1]"
+            advice = counted if len(given) == len(shots) else numbered
+            raise ValueError(f"the head tells {self.ways} classes apart, but {advice}")
         return shots
 
 

@@ -119,8 +119,10 @@ def meta_train(
     ):
         start = time.perf_counter() - run.history.seconds
         try:
+            if validate(run, validation, interrupted) and folder:  # the last part ended in the middle of it
+                folder.after_validation(run)
             for history in meta_steps(run):
-                if validate(run, validation) and folder:
+                if validate(run, validation, interrupted) and folder:
                     folder.after_validation(run)
                 history.seconds = time.perf_counter() - start
                 bar.update()
@@ -146,30 +148,61 @@ def check_validation(config: TrainConfig, validation: Tasks | None) -> None:
         check_tasks(validation, "episodes")
 
 
-def validate(run: Run, validation: Tasks | None) -> bool:
-    """Evaluate on the validation tasks if it is time; whether it was."""
-    every = run.config.validate_every
-    if validation is None or not every or run.done % every:
+def validate(run: Run, validation: Tasks | None, interrupt: Interrupt | None = None) -> bool:
+    """Evaluate on the validation tasks if it is time and was not done; whether it was done now."""
+    every, validated = run.config.validate_every, [done for done, _ in run.history.validation[-1:]]
+    if validation is None or not every or not run.done or run.done % every or validated == [run.done]:
         return False
-    result = evaluate(run.method, validation, run.config.validation_episodes)
+    try:
+        with (interrupt or Interrupt()).at_once():
+            result = evaluate(run.method, validation, run.config.validation_episodes)
+    except Interrupted:
+        return False
     run.history.validation.append((run.done, result))
     return True
 
 
+class Interrupted(Exception):
+    """A signal to stop came where a run can stop at once."""
+
+
+class Interrupt(threading.Event):
+    """Is set by the first signal to stop. A meta-iteration is then finished; what is done `at_once` is left."""
+
+    leave = False
+
+    def set(self) -> None:
+        super().set()
+        if self.leave:
+            self.leave = False
+            raise Interrupted
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, the signal raises Interrupted, and so it does here if it has come before."""
+        self.leave = True
+        try:
+            if self.is_set():
+                raise Interrupted
+            yield
+        finally:
+            self.leave = False
+
+
 @contextmanager
-def interrupt_flag(run: Run, has_folder: bool) -> Iterator[threading.Event]:
+def interrupt_flag(run: Run, has_folder: bool) -> Iterator[Interrupt]:
     """An event that the first signal to stop sets instead of raising, so that no update is left half done.
 
     Where there is a folder for the state, these are also the signals by which systems end a program, SIGTERM and
     SIGHUP; whoever handled them before gets them once the state is saved.
     """
-    interrupted, received = threading.Event(), []
+    interrupted, received = Interrupt(), []
     before: dict[int, Any] = {}
 
     def first(signum: int, frame: object) -> None:
         received.append(signum)
-        interrupted.set()
         put_back()
+        interrupted.set()
 
     def put_back() -> None:
         for signum, handler in before.items():

@@ -94,7 +94,7 @@ def open_split(folder: Path, wanted: Manifest, expected: tuple[str, ...] | None 
     if list(images.shape) != [sum(manifest["counts"]), *manifest["shape"]]:
         raise ValueError(f"{IMAGES} has shape {images.shape}, which is not that of its {MANIFEST}")
     labels = torch.arange(len(names)).repeat_interleave(torch.tensor(manifest["counts"]))
-    return ImageClasses(torch.from_numpy(images), labels, names)
+    return ImageClasses(torch.from_numpy(images), labels, names, file)
 
 
 def sampled_digest(file: Path) -> str:

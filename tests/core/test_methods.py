@@ -227,6 +227,10 @@ def test_bad_input_is_named(tasks: TaskSampler, stripes: object) -> None:
     for name in GRADIENT:
         with pytest.raises(ValueError, match="2 classes apart, but the task has 3"):
             make(name, ways=2)(*next(tasks.episodes(1)))
+    for labels in ([10, 20, 30], [1, 2, 3]):  # more classes would not help
+        numbered = support[0][:3], torch.tensor(labels)
+        with pytest.raises(ValueError, match=rf"count from 0, and these are \[{labels[0]}.*return_inverse=True"):
+            make("MAML").adapt(numbered)
     with pytest.raises(ValueError, match=r"shape \(n, \*\(1, 28, 28\)\).*not \(6, 1, 16, 16\)"):
         MAML(Conv4(1, 28, 3, width=8)).adapt(support)
     with pytest.raises(ValueError, match="cannot be halved 4 times"):

@@ -64,6 +64,11 @@ def test_refused_names_and_empty_images(images, labels, names, words):
         ImageClasses(torch.zeros(images, dtype=torch.uint8), torch.tensor(labels), names)
 
 
+def test_arrays_are_refused_by_their_kind():
+    with pytest.raises(ValueError, match="must be tensors, not ndarray"):
+        ImageClasses(torch.zeros(2, 1, 2, 2, dtype=torch.uint8).numpy(), torch.tensor([0, 1]), ("a", "b"))
+
+
 def test_names_in_a_list_become_a_tuple():
     assert ImageClasses(torch.zeros(1, 1, 1, 1, dtype=torch.uint8), torch.tensor([0]), ["a"]).names == ("a",)
 

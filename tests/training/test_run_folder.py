@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,29 @@ def killed_at(moment: int) -> Callable[[History], None]:
             raise Killed
 
     return kill
+
+
+def test_a_signal_during_a_validation_is_not_kept_waiting(
+    train: Callable[..., History], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The validation is left at once, and made when the run goes on."""
+    whole, usual, drawn = train(tmp_path / "whole"), TaskSampler.episodes, []
+
+    def episodes(tasks: TaskSampler, count: int) -> Any:
+        for number, episode in enumerate(usual(tasks, count)):
+            drawn.append(number)
+            if len(drawn) == 5:  # the second of the second validation
+                signal.raise_signal(signal.SIGINT)
+            yield episode
+
+    monkeypatch.setattr(TaskSampler, "episodes", episodes)
+    first = train(tmp_path / "stopped")
+    assert first.interrupted and len(first.loss) == 8 and len(first.validation) == 1 and len(drawn) == 5
+    rest = train(tmp_path / "stopped", resume=True)
+    assert [(done, result.mean) for done, result in rest.validation] == [
+        (done, result.mean) for done, result in whole.validation
+    ]
+    assert rest.loss == whole.loss and best(tmp_path / "stopped") == best(tmp_path / "whole")
 
 
 def best(folder: Path) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -75,6 +76,24 @@ def test_memory_mapped_images_make_tasks():
     sampler = TaskSampler(make(forbid), ways=2, shots=1, queries=1)
     (images, _), _ = sampler.sample()[0]
     assert images.shape == (2, *SHAPE) and images.dtype == torch.float32
+
+
+def test_a_file_cut_while_it_is_in_use_ends_no_program(tmp_path):
+    make()
+    images = make(forbid)
+    sampler = TaskSampler(images, ways=2, shots=1, queries=1)
+    os.truncate(images.file, 0)  # the system ends a program that reads on, with SIGBUS
+    with pytest.raises(OSError, match="images.npy was cut short while it was in use; load the data again"):
+        sampler.sample()
+    with pytest.warns(UserWarning, match="it is made anew"):
+        assert TaskSampler(make(), ways=2, shots=1, queries=1).sample()
+
+
+def test_a_file_deleted_while_it_is_in_use_is_still_read():
+    make()
+    images = make(forbid)
+    images.file.unlink()
+    assert len(images.of_class(NAMES[0])) == COUNTS[0]
 
 
 def test_writing_to_the_images_leaves_the_file_alone():
