@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = (ROOT / "cxgrad_lite", ROOT / "data_utils")
 CORE, ZOO = (ROOT / "cxgrad_lite" / room for room in ("core", "zoo"))
-MOST_ENTRIES, MOST_LINES, MOST_LINES_OF_CORE, MOST_LETTERS_OF_README = 12, 250, 700, 8000
+MOST_ENTRIES, MOST_LINES, MOST_LINES_OF_CORE, MOST_LETTERS_OF_README = 12, 250, 720, 8000
 NOT_COUNTED = {"__init__.py", "py.typed", "__pycache__", ".ipynb_checkpoints"}
 LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
 

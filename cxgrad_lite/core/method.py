@@ -70,8 +70,20 @@ class Method(nn.Module):
 
     def outer(self, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
         """() loss that the outer loop descends, and (n, ways) query logits after adaptation."""
-        logits = self.logits(self.adapt(support), query[0])
+        logits = self.query_logits(self.adapt(support), query)
         return self.criterion(logits, query[1]), logits
+
+    def query_logits(self, theta: Theta, query: Batch) -> Tensor:
+        """(n, ways) logits of query images with their labels.
+
+        Raises:
+            TypeError, ValueError, FloatingPointError: as `check_batch`, and if a label is none of the ways.
+        """
+        classes = len(check_batch(query, "query set"))
+        logits = self.logits(theta, query[0])
+        if classes > logits.shape[1]:
+            raise ValueError(f"a query label is {classes - 1}, and the task has {logits.shape[1]} classes, from 0 on")
+        return logits
 
     def forward(self, support: Batch, query: Batch) -> Tensor:
         """() loss that the outer loop descends, differentiable to every meta-parameter."""
@@ -81,24 +93,36 @@ class Method(nn.Module):
         """The training loop says which meta-iteration follows, counted from 0. Only schedules need it."""
 
     def check(self, support: Batch) -> list[int]:
-        """How many images of each class a support set has, if it is one; called before any work is done.
+        """`check_batch` of a support set, and what else the method needs of it; called before any work is done."""
+        return check_batch(support, "support set")
 
-        Raises:
-            TypeError: if it is not (images, labels), or they are not tensors, floating point and int64.
-            ValueError: if there are no images, or not one label for each.
-        """
-        pair = support if isinstance(support, (tuple, list)) else [support]
-        if [isinstance(part, Tensor) for part in pair] != [True, True]:
-            kinds = ", ".join(type(part).__name__ for part in pair)
-            raise TypeError(f"a support set is a pair of tensors, (images, labels), not ({kinds})")
-        images, labels = pair
-        if not images.is_floating_point() or labels.dtype != torch.int64:
-            given = f"{images.dtype} and {labels.dtype}; images.float() / 255 and labels.long() may be what you want"
-            raise TypeError(f"images must be floating point and labels int64, not {given}")
-        if not len(images) or labels.shape != images.shape[:1]:
-            shapes = f"{tuple(images.shape)} and {tuple(labels.shape)}"
-            raise ValueError(f"a support set needs images (n, C, H, W), n > 0, and labels (n,), not shapes {shapes}")
-        return known_shots.get() or labels.bincount().tolist()
+
+def check_batch(batch: object, kind: str) -> list[int]:
+    """How many images of each class a batch has, if it is one.
+
+    Raises:
+        TypeError: if it is not (images, labels), or they are not tensors, floating point and int64.
+        ValueError: if there are no images, not one label for each, or a label is negative, which a loss would ignore.
+        FloatingPointError: if a pixel is NaN or infinite.
+    """
+    pair = batch if isinstance(batch, (tuple, list)) else [batch]
+    if [isinstance(part, Tensor) for part in pair] != [True, True]:
+        kinds = ", ".join(type(part).__name__ for part in pair)
+        raise TypeError(f"a {kind} is a pair of tensors, (images, labels), not ({kinds})")
+    images, labels = cast(Batch, batch)
+    if not images.is_floating_point() or labels.dtype != torch.int64:
+        given = f"{images.dtype} and {labels.dtype}; images.float() / 255 and labels.long() may be what you want"
+        raise TypeError(f"images must be floating point and labels int64, not {given}")
+    if not len(images) or labels.shape != images.shape[:1]:
+        shapes = f"{tuple(images.shape)} and {tuple(labels.shape)}"
+        raise ValueError(f"a {kind} needs images (n, C, H, W), n > 0, and labels (n,), not shapes {shapes}")
+    if known := known_shots.get():
+        return known
+    if labels.min() < 0:
+        raise ValueError(f"labels of a {kind} count from 0; one is {int(labels.min())}")
+    if not images.isfinite().all():
+        raise FloatingPointError(f"images of a {kind} have pixels that are NaN or infinite")
+    return labels.bincount().tolist()
 
 
 def fast(theta: Theta) -> Theta:

@@ -116,7 +116,7 @@ def evaluate(
     methods = [snapshot(method) for method in methods]
     with arithmetic(precision, device_of(methods[0])):
         logits = logits_function(methods, tasks)
-        mine = [accuracy_if_finite(logits(support, query[0]), query[1]) for support, query in share(bar)]
+        mine = [accuracy_if_finite(logits(support, query), query[1]) for support, query in share(bar)]
     if (there := int(total(torch.tensor(len(mine))))) < episodes:
         raise ValueError(f"{episodes} tasks were asked for, and the source has {there}")
     per_task = torch.zeros(episodes, dtype=torch.float64)
@@ -140,23 +140,23 @@ def accuracy_if_finite(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.where((logits < torch.inf).all(), accuracy(logits, labels), torch.nan)
 
 
-def logits_function(methods: Sequence[Method], tasks: Tasks) -> Callable[[Batch, Tensor], Tensor]:
+def logits_function(methods: Sequence[Method], tasks: Tasks) -> Callable[[Batch, Batch], Tensor]:
     """`mean_logits` of these methods; on a GPU as a CUDA graph where the tasks allow it."""
     eager = partial(mean_logits, methods)
     if any(obstacle_to_capture(method, tasks) for method in methods):
         return eager
     try:
-        (support, (images, _)), *_ = tasks.episodes(1)
-        return CapturedLogits(eager, support, images)
+        (support, query), *_ = tasks.episodes(1)
+        return CapturedLogits(eager, support, query)
     except Exception as error:  # whatever a library cannot do while its kernels are recorded
         warn_of_eager("the adaptation", error)
         return eager
 
 
 @torch.no_grad()
-def mean_logits(methods: Sequence[Method], support: Batch, images: Tensor) -> Tensor:
+def mean_logits(methods: Sequence[Method], support: Batch, query: Batch) -> Tensor:
     """(n, ways) logits after adaptation, averaged over methods."""
-    return torch.stack([method.logits(method.adapt(support), images) for method in methods]).mean(0)
+    return torch.stack([method.query_logits(method.adapt(support), query) for method in methods]).mean(0)
 
 
 class CapturedLogits:
@@ -165,29 +165,31 @@ class CapturedLogits:
     Its result is overwritten by the next call.
     """
 
-    def __init__(self, logits: Callable[[Batch, Tensor], Tensor], support: Batch, images: Tensor) -> None:
-        self.inputs = [images.clone() for images in (*support, images)]
+    def __init__(self, logits: Callable[[Batch, Batch], Tensor], support: Batch, query: Batch) -> None:
+        self.inputs = [tensor.clone() for tensor in (*support, *query)]
+        device = query[0].device
         shots = known_shots.set(support[1].bincount().tolist())
 
         def run() -> Tensor:
-            return logits((self.inputs[0], self.inputs[1]), self.inputs[2])
+            support_images, support_labels, query_images, query_labels = self.inputs
+            return logits((support_images, support_labels), (query_images, query_labels))
 
         try:
-            with on_device(images.device), other_stream(images.device):
+            with on_device(device), other_stream(device):
                 expected = [run() for _ in range(WARM_UP)][0]
-            self.graph, self.results = capture(run, images.device)
+            self.graph, self.results = capture(run, device)
         finally:
             known_shots.reset(shots)
-        replayed = self(support, images)
+        replayed = self(support, query)
         # Alike, not equal: an inner loop in float32 can magnify rounding; the replay of a broken graph is unrelated.
         one, other = (x - x.mean(1, keepdim=True) for x in (replayed, expected))
         alike = torch.cosine_similarity(one, other, dim=1).mean()
         if not torch.equal(replayed.isfinite(), expected.isfinite()) or alike < 0.5:
             raise RuntimeError("a replay has other logits than an eager adaptation")
 
-    def __call__(self, support: Batch, images: Tensor) -> Tensor:
-        for place, tensor in zip(self.inputs, (*support, images), strict=True):
+    def __call__(self, support: Batch, query: Batch) -> Tensor:
+        for place, tensor in zip(self.inputs, (*support, *query), strict=True):
             place.copy_(tensor)
-        with on_device(images.device):
+        with on_device(query[0].device):
             self.graph.replay()
         return self.results

@@ -19,7 +19,7 @@ from .evaluation import WEIGHTS, evaluate
 from .fused import fused_blocks
 from .graph import Captured
 from .host import fit_threads
-from .overflow import check_gradients, check_losses, finite_gradients, look
+from .overflow import check_gradients, check_losses, finite_gradients, in_iteration, look
 from .parallel import any_process, average_gradients, check_split, rank, share, total
 from .run_folder import RunFolder
 from .state import History, Run, TrainConfig
@@ -50,7 +50,8 @@ def meta_steps(run: Run) -> Iterator[History]:
     while run.done < config.iterations:
         method.begin_iteration(run.done)
         optimiser.param_groups[0]["lr"] = config.rate(run.done)
-        with arithmetic(config.precision, device_of(method)), fused_blocks("fused" in run.config.engine):
+        fused = fused_blocks("fused" in run.config.engine)
+        with arithmetic(config.precision, device_of(method)), fused, in_iteration(run.done + 1):
             captured = captured and captured.ready()
             if captured:  # all of the following in one go
                 with WEIGHTS:
@@ -64,8 +65,8 @@ def meta_steps(run: Run) -> Iterator[History]:
                 average_gradients(method.parameters(), len(mine) / len(episodes))
                 results = [losses, accuracies, finite_gradients(method)]
             task_losses, task_accuracies, finite = look(*results)
-            check_losses(method, episodes, task_losses, run.done + 1)
-            check_gradients(method, finite, run.done + 1)
+            check_losses(method, episodes, task_losses)
+            check_gradients(method, finite)
             if not captured:
                 clip(method.parameters(), config.clip_value, config.clip_norm)
                 with WEIGHTS:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -14,6 +15,15 @@ from ..core.outer import Episode
 from .parallel import share
 
 ADVICE = "a smaller inner_lr or meta_lr, or clip_value=10, usually helps"
+
+
+@contextmanager
+def in_iteration(number: int) -> Iterator[None]:
+    """Say in which meta-iteration it was that something was not finite."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise FloatingPointError(f"meta-iteration {number}, {error}") from None
 
 
 def finite_gradients(method: Method) -> Tensor:
@@ -27,20 +37,19 @@ def look(*tensors: Tensor) -> list[list[float]]:
     return [[numbers.pop(0) for _ in tensor] for tensor in tensors]
 
 
-def check_losses(method: Method, episodes: Sequence[Episode], losses: Sequence[float], iteration: int) -> None:
+def check_losses(method: Method, episodes: Sequence[Episode], losses: Sequence[float]) -> None:
     """Raises FloatingPointError naming the first task of this process whose loss is not finite."""
     for (number, episode), loss in zip(share(enumerate(episodes, 1)), losses, strict=True):
         if not math.isfinite(loss):
-            where = f"meta-iteration {iteration}, task {number} of {len(episodes)}"
-            raise FloatingPointError(f"{where}: {describe_overflow(method, episode)}")
+            raise FloatingPointError(f"task {number} of {len(episodes)}: {describe_overflow(method, episode)}")
 
 
-def check_gradients(method: Method, finite: Sequence[float], iteration: int) -> None:
+def check_gradients(method: Method, finite: Sequence[float]) -> None:
     """Raises FloatingPointError naming the first parameter whose meta-gradient is not ``finite``."""
     names = [name for name, p in method.named_parameters() if p.grad is not None]
     for name, good in zip(names, finite, strict=True):
         if not good:
-            raise FloatingPointError(f"meta-iteration {iteration}: the meta-gradient of {name} is not finite; {ADVICE}")
+            raise FloatingPointError(f"the meta-gradient of {name} is not finite; {ADVICE}")
 
 
 def describe_overflow(method: Method, episode: Episode) -> str:

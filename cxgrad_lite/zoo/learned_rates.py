@@ -107,6 +107,6 @@ class MAMLPlusPlus(MAML):
         weights, losses = self.weights if fits else self.loss_weights(self.annealing), []
         for weight, (theta, _) in zip([0.0, *weights], self.path(support)):  # no loss where the path begins
             if weight:
-                logits = self.logits(theta, query[0])
+                logits = self.query_logits(theta, query)
                 losses.append(weight * self.criterion(logits, query[1]))
         return torch.stack(losses).sum(), logits

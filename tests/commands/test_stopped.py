@@ -118,12 +118,15 @@ def test_a_program_of_ones_own_ends_by_the_signal_once_the_state_is_saved(tmp_pa
     assert process.exitcode == -signal.SIGTERM and done(tmp_path) == 2
 
 
-def test_divergence_says_what_is_kept(tmp_path: Path, in_batch: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    broken = [((s[0] * torch.nan, s[1]), q) for s, q in Recipe(queries=2).tasks("train").sample()]
+@pytest.mark.parametrize("factor, where", [(1e30, "the meta-gradient of net."), (torch.nan, "images of a support set")])
+def test_divergence_says_what_is_kept(
+    factor: float, where: str, tmp_path: Path, in_batch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = [((s[0] * factor, s[1]), q) for s, q in Recipe(queries=2).tasks("train").sample()]
     in_batch(4, lambda: broken)
     assert train(tmp_path) == 1
     said = capsys.readouterr()
-    assert "the state after 3 of 5 meta-iterations is kept" in said.out and "meta-iteration 4, task 1" in said.err
+    assert "the state after 3 of 5 meta-iterations is kept" in said.out and f"meta-iteration 4, {where}" in said.err
 
 
 @pytest.mark.parametrize(

@@ -114,19 +114,58 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "one label less": (
         lambda images, labels: (images, labels[1:]),
         ValueError,
-        r"shapes \(6, 1, 16, 16\) and \(5,",
+        r"shapes \(., 1, 16, 16\) and \(.",
     ),
     "query too": (lambda images, labels: (images, labels, images), TypeError, "not .Tensor, Tensor, Tensor"),
+    "one number too many": (lambda images, labels: (images, labels[:, None]), ValueError, r"and \(., 1\)"),
+    "one-hot": (lambda images, labels: (images, torch.eye(3).long()[labels]), ValueError, r"and \(., 3\)"),
+    "a label that a loss ignores": (lambda images, labels: (images, labels - 100), ValueError, "from 0; one is -100"),
+    "a pixel": (
+        lambda images, labels: (images * torch.nan, labels),
+        FloatingPointError,
+        "pixels that are NaN",
+    ),
 }
 
 
+class Source:
+    """Tasks of somebody's own, all the same."""
+
+    def __init__(self, support: Any, query: Any) -> None:
+        self.episode = support, query
+
+    def sample(self) -> list[Any]:
+        return [self.episode]
+
+    def episodes(self, count: int) -> list[Any]:
+        return [self.episode] * count
+
+
 @pytest.mark.parametrize("case", BAD)
-@pytest.mark.parametrize("name", ["MAML", "MAMLPlusPlus", "CxGrad", "ProtoNet", "NearestPixels"])
-def test_what_is_no_support_set(name: str, case: str, support: Batch) -> None:
+@pytest.mark.parametrize("name", ["MAML", "MAMLPlusPlus", "CxGrad", "ProtoNet", "RelationNet"])
+def test_what_is_no_support_or_query_set(name: str, case: str, tasks: TaskSampler) -> None:
     spoil, error, sentence = BAD[case]
-    method = METHODS[name](Conv4(1, 16, 3, width=4, poolings=2)) if name in METHODS else NearestPixels()
+    method = METHODS[name](Conv4(1, 16, 3, width=4, poolings=2))
+    support, query = next(tasks.episodes(1))
     with pytest.raises(error, match=sentence):
         method.adapt(spoil(*support))
+    with pytest.raises(error, match=sentence):
+        method(support, spoil(*query))
+    if case != "no labels":  # there, the images would be taken apart as a pair
+        with pytest.raises(error, match=sentence):
+            evaluate(method, Source(support, spoil(*query)), 2)
+
+
+def test_labels_beyond_the_classes_of_a_task(tasks: TaskSampler) -> None:
+    support, (images, labels) = next(tasks.episodes(1))
+    for name in ("MAML", "MAMLPlusPlus", "ProtoNet", "RelationNet"):
+        method = METHODS[name](Conv4(1, 16, 3, width=4, poolings=2))
+        beyond = support, (images, labels + 1)
+        for use in (lambda: method(*beyond), lambda: evaluate(method, Source(*beyond), 2)):  # noqa: B023
+            with pytest.raises(ValueError, match="a query label is 3, and the task has 3 classes"):
+                use()
+    with pytest.raises(ValueError, match="labels of a support set count from 0; one is -1"):
+        NearestPixels().adapt((images, labels - 1))
 
 
 @pytest.mark.parametrize("norm", ["batch", "layer"])

@@ -149,7 +149,7 @@ def test_captured_logits_follow_their_inputs_or_are_not_believed(
     monkeypatch.setattr(evaluation, "capture", capture)
     monkeypatch.setattr(evaluation, "obstacle_to_capture", lambda method, tasks: None)
     method = make("CxGrad")
-    expected = [evaluation.mean_logits([method], support, query[0]).argmax(1) for support, query in tasks.episodes(6)]
+    expected = [evaluation.mean_logits([method], support, query).argmax(1) for support, query in tasks.episodes(6)]
     with pytest.warns(UserWarning, match="other logits") if broken else nullcontext():
         result = evaluation.evaluate(method, tasks, 6)
     right = [(e == q[1]).float().mean().item() for e, (_, q) in zip(expected, tasks.episodes(6))]
