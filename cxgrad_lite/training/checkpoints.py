@@ -25,9 +25,17 @@ NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def options(module: nn.Module) -> dict[str, Any]:
-    """The arguments that the module was built with; each is kept as an attribute of the same name."""
-    parameters = inspect.signature(type(module)).parameters
-    return {name: getattr(module, name) for name in parameters if name != "net"}
+    """The arguments that the module was built with; each is kept as an attribute of the same name.
+
+    Raises:
+        ValueError: if one is not kept, so that the module could not be built again.
+    """
+    names = [name for name in inspect.signature(type(module)).parameters if name != "net"]
+    for name in names:
+        if not hasattr(module, name):
+            kind = type(module).__name__
+            raise ValueError(f"{kind} takes {name}, but does not keep it; in its __init__, write self.{name} = {name}")
+    return {name: getattr(module, name) for name in names}
 
 
 def recipe_of(method: Method) -> dict[str, Any]:

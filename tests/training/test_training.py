@@ -354,6 +354,15 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
     assert load_checkpoint(path, into=same) is same
 
 
+def test_a_class_that_forgets_an_argument_is_told_what_to_write(tmp_path: Path) -> None:
+    class Mine(MAML):
+        def __init__(self, net: Conv4, gain: float = 2.0) -> None:
+            super().__init__(net)
+
+    with pytest.raises(ValueError, match="Mine takes gain, but does not keep it; .* write self.gain = gain"):
+        save_checkpoint(tmp_path / "mine.safetensors", Mine(Conv4(1, 16, 3, width=4)))
+
+
 def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
         load_checkpoint(tmp_path / "none.safetensors")
