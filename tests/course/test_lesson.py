@@ -20,6 +20,7 @@ from cxgrad_lite.course.lesson import (
     calibration,
     check,
     gamma_dials,
+    invariance,
     predict,
     predictions,
     scaling,
@@ -30,6 +31,7 @@ from cxgrad_lite.plots import Picture
 from data_utils import ImageClasses, TaskSampler
 
 Shown = list[dict[str, Any]]
+LATER = invariance.INVARIANCE | scaling.SCALING  # the blanks of 04 and 05
 
 
 @pytest.fixture(autouse=True)
@@ -355,9 +357,9 @@ def test_the_dials_set_the_norms_and_the_turn_follows_their_square() -> None:
     other.close()
 
 
-@pytest.mark.parametrize(("name", "hint"), [(n, h) for n, e in scaling.SCALING.items() for h in e.mistakes])
-def test_a_mistake_of_notebook_05_gets_its_hint(name: str, hint: str) -> None:
-    exercise = scaling.SCALING[name]
+@pytest.mark.parametrize(("name", "hint"), [(n, h) for n, e in LATER.items() for h in e.mistakes])
+def test_a_mistake_of_notebooks_04_and_05_gets_its_hint(name: str, hint: str) -> None:
+    exercise = LATER[name]
     assert blanks.diagnose(exercise.mistakes[hint], exercise) == hint
     assert blanks.diagnose(exercise.solution, exercise) == ""
 

@@ -22,6 +22,7 @@ EDITION = [
     "02_maml",
     "03_where_the_gradients_go",
     "03b_who_does_the_work",
+    "04_batch_norm_and_scale",
     "05_cxgrad",
     "06_representation_change",
     "07_how_contextual_is_it",

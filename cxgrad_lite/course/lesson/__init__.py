@@ -1,6 +1,6 @@
 """What a notebook of the course asks of its reader: predictions before answers, and blanks in its code."""
 
-from . import figures
+from . import figures, invariance
 from .blanks import Blank, check
 from .gammas import gamma_dials
 from .leak import leak_microscope
@@ -15,6 +15,7 @@ __all__ = [
     "check",
     "figures",
     "gamma_dials",
+    "invariance",
     "leak_microscope",
     "predict",
     "two_parabolas",
