@@ -29,7 +29,7 @@ from ..training.gate import check_method, from_texts
 from ..training.host import keep_freed_memory, peak_memory
 from ..training.loop import TrainConfig, meta_steps, meta_train
 from ..training.parallel import rank, world_size
-from ..training.run_folder import RunFolder
+from ..training.resume import RunFolder
 from ..training.state import History, Run
 from .errors import GOOD, INTERRUPTED, CommandFailed
 from .options import choose_device, place, positive, whole

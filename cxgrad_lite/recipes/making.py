@@ -22,7 +22,7 @@ from ..training.checkpoints import load_checkpoint, read_header, save_checkpoint
 from ..training.engines import Engine, device_of
 from ..training.evaluation import Evaluation, evaluate
 from ..training.loop import History, TrainConfig, meta_train
-from ..training.run_folder import RunFolder
+from ..training.resume import RunFolder
 from .provenance import provenance
 from .recipe import Recipe, check_same
 from .results import read_result, summary, write_json

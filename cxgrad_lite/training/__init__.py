@@ -5,7 +5,7 @@ from .checkpoints import load_checkpoint, save_checkpoint
 from .engines import arithmetic, device_of
 from .evaluation import Evaluation, evaluate
 from .loop import meta_steps, meta_train
-from .run_folder import RunFolder
+from .resume import RunFolder
 from .state import History, Run, TrainConfig
 
 __all__ = [

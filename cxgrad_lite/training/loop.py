@@ -21,7 +21,7 @@ from .graph import Captured
 from .host import fit_threads
 from .overflow import check_gradients, check_losses, finite_gradients, in_iteration, look
 from .parallel import any_process, average_gradients, check_split, rank, share, total
-from .run_folder import RunFolder
+from .resume import RunFolder
 from .state import History, Run, TrainConfig
 
 ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # no SIGHUP on Windows

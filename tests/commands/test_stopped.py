@@ -18,7 +18,7 @@ from cxgrad_lite import load_checkpoint, save_checkpoint
 from cxgrad_lite.commands import main
 from cxgrad_lite.recipes.recipe import Recipe
 from cxgrad_lite.training import checkpoints
-from cxgrad_lite.training.run_folder import LAST
+from cxgrad_lite.training.resume import LAST
 from data_utils import TaskSampler
 
 ROOT = Path(__file__).parents[2]

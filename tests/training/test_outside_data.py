@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from cxgrad_lite import Conv4, CxGrad, TrainConfig, load_checkpoint, save_checkpoint
 from cxgrad_lite.core.method import Method
 from cxgrad_lite.training.checkpoints import read_header
-from cxgrad_lite.training.run_folder import LAST, PREVIOUS, RunFolder
+from cxgrad_lite.training.resume import LAST, PREVIOUS, RunFolder
 from cxgrad_lite.training.state import Run
 from data_utils import TaskSampler
 

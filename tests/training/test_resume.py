@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from cxgrad_lite import Conv4, CxGrad, History, MAMLPlusPlus, TrainConfig, evaluate, load_checkpoint, meta_train
 from cxgrad_lite.core.method import Method
 from cxgrad_lite.training import checkpoints, parallel
-from cxgrad_lite.training.run_folder import LAST, PREVIOUS, RunFolder
+from cxgrad_lite.training.resume import LAST, PREVIOUS, RunFolder
 from data_utils import ImageClasses, TaskSampler
 
 ITERATIONS = 12

@@ -16,7 +16,7 @@ import torch
 
 from cxgrad_lite import MAML, Conv4, History, TrainConfig, meta_train
 from cxgrad_lite.training import checkpoints
-from cxgrad_lite.training.run_folder import LAST, METRICS, PREVIOUS, RunFolder
+from cxgrad_lite.training.resume import LAST, METRICS, PREVIOUS, RunFolder
 from data_utils import ImageClasses, TaskSampler
 
 ITERATIONS = 12

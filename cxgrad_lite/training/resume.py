@@ -1,4 +1,4 @@
-"""A folder that a run lives in: it can be killed at any moment and goes on from there."""
+"""A folder that a run lives in: it can be killed at any moment, and is resumed from there."""
 
 from __future__ import annotations
 
