@@ -2,79 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..recipes import paper
 from ..recipes.results import Arm, difference, mean_and_intervals, read_result, validation
+from .tables import Row, accuracy_table, difference_table, half, not_run, signed, table, verdict
 
 NAMES = {"CxGrad": "CxGrad", "frozen": "CxGrad, context frozen", "constant": "CxGrad, γ constant"}
 LAYERS = ("block 1", "block 2", "block 3", "block 4", "head")
-Row = Sequence[object]
-
-
-def table(head: Row, rows: Iterable[Row]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
-def signed(value: float, digits: int) -> str:
-    return f"{value:+.{digits}f}".replace("-", "−")
-
-
-def half(width: float) -> str:
-    return "one seed" if math.isnan(width) else f"± {width:.1f}"
-
-
-def accuracy_table(arms: Sequence[Arm]) -> str:
-    rows: list[Row] = []
-    for a in arms:
-        if a.results:
-            average, over_tasks, over_seeds = mean_and_intervals(a.accuracies)
-            each = ", ".join(f"{value:.1f}" for value in a.accuracies.mean(1).tolist())
-            rows.append([a.title, each, f"{average:.1f}", f"± {over_tasks:.1f}", half(over_seeds)])
-        else:
-            rows.append([a.title, "not run", "", "", ""])
-    return table(["runs", "accuracy by seed, %", "mean", "over tasks", "over seeds"], rows)
-
-
-def difference_table(pairs: Sequence[tuple[Arm, Arm]]) -> str:
-    rows: list[Row] = []
-    for one, other in pairs:
-        values, seeds = difference(one, other)
-        if not seeds:
-            continue
-        average, over_tasks, over_seeds = mean_and_intervals(values)
-        rows.append(
-            [
-                f"{one.title} − {other.title}",
-                len(seeds),
-                signed(average, 1),
-                f"± {over_tasks:.1f}",
-                half(over_seeds),
-                verdict(values),
-            ]
-        )
-    if not rows:
-        return "No two of these can be compared yet."
-    return table(["difference, same tasks and seeds", "seeds", "points", "over tasks", "over seeds", "verdict"], rows)
-
-
-def verdict(values: Tensor) -> str:
-    """What (seeds, tasks) differences decide: the wider interval has to leave zero out."""
-    average, over_tasks, over_seeds = mean_and_intervals(values)
-    if math.isnan(over_seeds):
-        return "one seed decides nothing"
-    if abs(average) > max(over_tasks, over_seeds):
-        return "ahead" if average > 0 else "behind"
-    return f"undecided; at most {abs(average) + max(over_tasks, over_seeds):.1f} either way"
 
 
 def rate_table(folder: Path) -> str:
@@ -96,20 +37,40 @@ def layer_table(arms: Sequence[Arm]) -> str:
     rows: list[Row] = []
     for a in (a for a in arms if a.results and a.results[0]["probes"]):
         norms, moves = a.mean_of("norms").tolist(), a.mean_of("relative").tolist()
-        cka = [mean(mean(result["cka"][layer]) for result in a.results) for layer in LAYERS]
+        cka = [a.mean_cka(layer) for layer in LAYERS]
         gamma = [torch.tensor(r["probes"][-1]["gamma"]) for r in a.results if "gamma" in r["probes"][-1]]
         rows.append([a.title, "gradient", *[f"{value:.2f}" for value in norms]])
-        rows.append(["", "turn, %", *[f"{100 * value:.2g}" for value in moves]])
+        rows.append(["", "step, %", *[f"{100 * value:.2g}" for value in moves]])
         rows.append(["", "CKA", *[f"{value:.2f}" for value in cka]])
         if gamma:
             rows.append(["", "γ", *[f"{value:.2f}" for value in torch.stack(gamma).mean(0).tolist()], ""])
     return table(["runs", "at the end", *LAYERS], rows)
 
 
-def gamma_spread(a: Arm) -> list[float]:
-    """By seed: the largest standard deviation of a γ over tasks, in per cent of that γ."""
-    looks = [result["probes"][-1] for result in a.results]
-    return [max(100 * s / g for s, g in zip(look["gamma_std"], look["gamma"])) for look in looks]
+def gamma_table(arms: Sequence[Arm]) -> str:
+    """By seed: the γ and their spread over tasks, two thirds of the way and at the end."""
+    rows: list[Row] = []
+    for a in arms:
+        for result in (result for result in a.results if "gamma" in result["probes"][-1]):
+            looks = result["probes"]
+            for look in (looks[2 * len(looks) // 3], looks[-1]):
+                spread = max(100 * s / g for s, g in zip(look["gamma_std"], look["gamma"]))
+                gamma = [f"{value:.2f}" for value in look["gamma"]]
+                rows.append([a.title, result["recipe"]["seed"], look["iteration"], *gamma, f"{spread:.2g} %"])
+    return table(["runs", "seed", "iteration", "γ₁", "γ₂", "γ₃", "γ₄", "largest spread over tasks"], rows)
+
+
+def gap_table(one: Arm, other: Arm) -> str:
+    """How far ahead one was of the other during training: validation accuracy, mean over the seeds of each."""
+    curves = []
+    for arm in (one, other):
+        points = [{iteration: accuracy for iteration, accuracy, _ in result["validation"]} for result in arm.results]
+        curves.append({n: 100 * mean(seed[n] for seed in points) for n in (points[0] if points else ())})
+    shared = [n for n in curves[0] if n in curves[1]]
+    if not shared:
+        return "Not run."
+    gaps = [signed(curves[0][n] - curves[1][n], 1) for n in shared]
+    return table(["meta-iteration", *shared], [[f"{one.title} − {other.title}", *gaps]])
 
 
 class Study:
@@ -139,7 +100,7 @@ class Study:
 
     def beside_the_paper(self) -> str:
         """What the paper prints, and the same quantity here."""
-        main, rows = self.main, list[Row]()
+        main, rows, missing = self.main, list[Row](), list[str]()
         for place, printed, one, other in (
             ("Table 1, miniImageNet, 5-shot: CxGrad − MAML", 69.82 - 63.11, main["CxGrad"], main["MAML"]),
             ("Table 1, miniImageNet, 5-shot: CxGrad − BOIL", 69.82 - 66.45, main["CxGrad"], main["BOIL"]),
@@ -147,40 +108,47 @@ class Study:
             ("Table 4: five inner steps − one", 69.82 - 69.12, main["CxGrad"], self.steps[0]),
             ("Table 5, 5-shot: β = 1 − β = 0.01", 69.82 - 69.28, main["CxGrad"], self.betas[0]),
         ):
-            ours, judgement = "not run", "not run"
             values, seeds = difference(one, other)
-            if seeds:
-                average, over_tasks, over_seeds = mean_and_intervals(values)
-                ours, judgement = (
-                    f"{signed(average, 1)} ± {over_tasks:.1f} (tasks), {half(over_seeds)} (seeds)",
-                    verdict(values),
-                )
-            rows.append([place, signed(printed, 2), ours, judgement])
+            if not seeds:
+                missing.append(place)
+                continue
+            average, over_tasks, over_seeds = mean_and_intervals(values)
+            ours = f"{signed(average, 1)} ± {over_tasks:.1f} (tasks), {half(over_seeds)} (seeds)"
+            rows.append([place, signed(printed, 2), ours, verdict(values)])
         rows += self.figures()
-        rows += [[place, "", "not run", "not run"] for place in ("Table 1, tieredImageNet", "Table 2", "Figure 4")]
-        return table(["in the paper", "printed", "here", "verdict"], rows)
+        missing += ["Table 1, tieredImageNet", "Table 2", "Table 5, 1-shot", "Figure 4"]
+        made = table(["in the paper", "printed", "here", "verdict"], rows)
+        return f"{made}\n\n{not_run(missing)}"
 
     def figures(self) -> list[Row]:
-        """Figures 2 and 3 as statements that hold here or do not."""
-        if not self.main["MAML"].results or not self.main["CxGrad"].results:
+        """Figures 2 and 3 as statements that hold here, at the chosen rates and at the paper's, or do not."""
+        pairs = {"chosen rates": (self.main["MAML"], self.main["CxGrad"]), "α = 0.01": tuple(reversed(self.usual))}
+        seen = {where: pair for where, pair in pairs.items() if pair[0].results and pair[1].results}
+        norms = {where: [arm.mean_of("norms").tolist() for arm in pair] for where, pair in seen.items()}
+        similar = {where: [arm.mean_cka("block 4") for arm in pair] for where, pair in seen.items()}
+        if not seen:
             return []
-        maml, cxgrad = (self.main[name].mean_of("norms").tolist() for name in ("MAML", "CxGrad"))
-        similar = {
-            name: mean(mean(result["cka"]["block 4"]) for result in self.main[name].results)
-            for name in ("MAML", "CxGrad")
-        }
-        ratio, deepest = maml[4] / max(maml[:4]), maml[3] / min(maml[:4])
-        growth = cxgrad[3] / maml[3]
+
+        def row(claim: str, holds: Sequence[bool], numbers: Sequence[str]) -> Row:
+            shown = "; ".join(f"{number} ({where})" for number, where in zip(numbers, seen))
+            places = [where for where, true in zip(seen, holds) if true]
+            whole = "reproduced in shape" if all(holds) else f"at {places[0]} only" if places else "differs"
+            return [claim, "yes", shown, whole]
+
+        head = [maml[4] / max(maml[:4]) for maml, _ in norms.values()]
+        least = [maml[3] / min(maml[:4]) for maml, _ in norms.values()]
+        deepest = [cxgrad[3] / maml[3] for maml, cxgrad in norms.values()]
+        constant = self.main["constant"].mean_cka("block 4") if self.main["constant"].results else None
+        cka = [f"CKA {cxgrad:.2f}, MAML's {maml:.2f}" for maml, cxgrad in similar.values()]
+        cka[0] += f", with constant γ {constant:.2f}" if constant else ""
         return [
-            ["Figure 2a: MAML's head has the largest gradient", "yes", f"{ratio:.1f} × the largest block's",
-             "reproduced in shape" if ratio > 1 else "differs"],
-            ["Figure 2a: its deepest block has the least of all blocks", "yes", f"{deepest:.1f} × the least",
-             "reproduced in shape" if deepest == 1 else "differs"],
-            ["Figure 2b: CxGrad's deepest block has more than MAML's", "yes", f"{growth:.1f} ×",
-             "reproduced in shape" if growth > 1 else "differs"],
-            ["Figure 3: CxGrad's block 4 changes more", "yes",
-             f"CKA {similar['CxGrad']:.2f}, MAML's {similar['MAML']:.2f}",
-             "reproduced in shape" if similar["CxGrad"] < similar["MAML"] else "differs"],
+            row("Figure 2a: MAML's head has the largest gradient", [x > 1 for x in head],
+                [f"{x:.1f} × the largest block's" for x in head]),
+            row("Figure 2a: its deepest block has the least of all blocks", [x == 1 for x in least],
+                [f"{x:.1f} × the least" for x in least]),
+            row("Figure 2b: CxGrad's deepest block has more than MAML's", [x > 1 for x in deepest],
+                [f"{x:.1f} ×" for x in deepest]),
+            row("Figure 3: CxGrad's block 4 changes more", [cxgrad < maml for maml, cxgrad in similar.values()], cka),
         ]  # fmt: skip
 
 
@@ -201,9 +169,12 @@ def report(folder: Path, template: str) -> str:
         devices="; ".join(sorted({result["device"] for result in made})) or "none",
         paper=study.beside_the_paper(),
         main=accuracy_table([*main.values(), *study.usual]),
-        main_differences=difference_table([(main[one], main[other]) for one, other in pairs]),
+        main_differences=difference_table(
+            [*((main[one], main[other]) for one, other in pairs), (study.usual[0], study.usual[1])]
+        ),
+        gap=gap_table(main["CxGrad"], main["MAML"]),
         layers=layer_table(list(main.values())),
-        spread=", ".join(f"{value:.2g} %" for value in gamma_spread(main["CxGrad"])) or "not run",
+        gamma=gamma_table([main["CxGrad"], study.usual[0], main["frozen"]]),
         others=accuracy_table([main["CxGrad"], *others]),
         others_differences=difference_table([(main["CxGrad"], other) for other in others]),
         rates=rate_table(folder),

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -125,6 +126,10 @@ class Arm:
         """(layers,) the mean over seeds of "norms" or "relative" in each result's last look at the inner loop."""
         looks = [torch.tensor(list(result["probes"][-1][kind].values())) for result in self.results]
         return torch.stack(looks).mean(0)
+
+    def mean_cka(self, layer: str) -> float:
+        """The mean over seeds and tasks of the CKA of a layer's answers before and after adaptation."""
+        return mean(mean(result["cka"][layer]) for result in self.results)
 
 
 def mean_and_intervals(values: Tensor) -> tuple[float, float, float]:
