@@ -25,10 +25,12 @@ BADGE = re.compile(r"\[!\[([^\]]*)\]\(https://[^)]*\)\]\((https://[^)]*)\)")
 ELSEWHERE = re.compile(r"\]\(((?:\.\./)+[^)]*|assignments/[^)]*)\)")  # what is in the repository, but not on the site
 MODULES = ("charts", "conv4", "drawing", "methods", "results", "sheet", "site", "strokes", "worker")
 
-PANELS = {  # which page has a panel without a kernel, and after which cell
+PANELS = {  # which page has a panel without a kernel (or a link to one), and after which cell
+    "01_tasks.ipynb": ("game", "ipywidgets.interactive("),
     "02_maml.ipynb": ("parabolas", "two_parabolas("),
     "04_batch_norm_and_scale.ipynb": ("scale", "scale_explorer("),
     "05_cxgrad.ipynb": ("gammas", "gamma_dials("),
+    "06_representation_change.ipynb": ("steps", "watch_adaptation("),
 }
 
 
@@ -44,7 +46,9 @@ def main(out: Path) -> int:
     shutil.copy(ROOT / "results" / "before_after.png", static)
     export_weights(static)
     export_scale_task(static)
-    export_gamma_task(static)
+    export_task(static)
+    export_steps(static)
+    export_contest(sources)
     (sources / "index.md").write_text(front_page(), encoding="utf-8")
     for path in sorted(NOTEBOOKS.glob("*.ipynb")) + sorted(NOTEBOOKS.glob("solutions/*.ipynb")):
         target = sources / path.relative_to(ROOT)
@@ -71,13 +75,13 @@ def export_scale_task(static: Path) -> None:
 
     panel = scale_explorer(backend="png")
     save_checkpoint(static / "scale.bin", MAML(panel.net))
-    task = {"images": panel.images.flatten().tolist(), "labels": panel.labels.tolist()}
+    task = {"images": base64_of(panel.images), "labels": panel.labels.tolist()}
     (static / "scale.json").write_text(json.dumps(task), encoding="utf-8")
     panel.close()
 
 
-def export_gamma_task(static: Path) -> None:
-    """The network and the first task of notebook 05's `gamma_dials`; images as bytes."""
+def export_task(static: Path) -> None:
+    """The first task of notebooks 05 and 06, its images as bytes, and the network that adapts to it in 05."""
     from cxgrad_lite.commands.export import export
     from cxgrad_lite.recipes import Recipe
 
@@ -85,10 +89,73 @@ def export_gamma_task(static: Path) -> None:
     export(Path(recipe.name), static / "gammas.bin")
     episode = next(recipe.tasks("test").episodes(1))
     task = {
-        name: {"bytes": (255 * images).round().int().flatten().tolist(), "labels": labels.tolist()}
+        name: {"images": base64_of(as_bytes(images)), "labels": labels.tolist()}
         for name, (images, labels) in zip(("support", "query"), episode)
     }
-    (static / "gammas.json").write_text(json.dumps(task, separators=(",", ":")), encoding="utf-8")
+    (static / "task.json").write_text(json.dumps(task, separators=(",", ":")), encoding="utf-8")
+
+
+def export_steps(static: Path) -> None:
+    """What notebook 06's `watch_adaptation` shows of that task after each inner step, for MAML and CxGrad."""
+    from torch.nn.functional import cross_entropy
+
+    from cxgrad_lite.live import watch_adaptation
+    from cxgrad_lite.probes import states
+    from cxgrad_lite.recipes import pretrained
+    from cxgrad_lite.recipes.course import gradient_studies
+
+    stored = {}
+    for study in [study for study in gradient_studies() if study.poolings == 2]:
+        method, task = pretrained(study)[0], next(study.tasks("test").episodes(1))
+        panel, (images, labels) = watch_adaptation(method, task, backend="png"), task[0]
+        thetas, trace = states(method, task[0])
+        stored[study.method] = {
+            "answers": panel.predicted.tolist(),
+            "shown": panel.shown,
+            "losses": [cross_entropy(method.logits(theta, images), labels).item() for theta in thetas],
+            "norms": list(panel.grad_norms.values()),
+            "scaling": [
+                list(block) for block in zip(*(step.scaling.tolist() for step in trace if step.scaling is not None))
+            ],
+        }
+        panel.close()
+    (static / "steps.json").write_text(json.dumps(stored, separators=(",", ":")), encoding="utf-8")
+
+
+def export_contest(sources: Path) -> None:
+    """The tasks of `beat_the_machine`, its networks, and its page with a picture of the first question."""
+    from cxgrad_lite.commands.export import export
+    from cxgrad_lite.course.lesson.contest import SETS, TRAINED, beat_the_machine, contest_tasks
+    from cxgrad_lite.recipes.course import best_zoo_recipe
+
+    static = sources / "static"
+    for method in TRAINED:
+        export(Path(best_zoo_recipe("glyphs", method, 1).name), static / f"{method}-1shot.bin")
+    for number in range(1, SETS + 1):
+        tasks = [
+            {
+                "support": base64_of(as_bytes(support[0])),
+                "query": base64_of(as_bytes(images)),
+                "labels": labels.tolist(),
+            }
+            for support, (images, labels) in contest_tasks(number)
+        ]
+        (static / f"contest-{number}.json").write_text(json.dumps(tasks, separators=(",", ":")), encoding="utf-8")
+    picture = beat_the_machine()
+    picture.save(static / "contest.png")
+    width, height = size_of((static / "contest.png").read_bytes())
+    page, shown = sources / "beat_the_machine.md", {"width": width, "height": height, "alt": picture.alt}
+    page.write_text(re.sub(r"\{contest_(\w+)\}", lambda m: str(shown[m[1]]), page.read_text("utf-8")), encoding="utf-8")
+
+
+def as_bytes(images: Any) -> Any:
+    """Images in [0, 1] as they are stored."""
+    return (255 * images).round().byte()
+
+
+def base64_of(tensor: Any) -> str:
+    """The numbers of a tensor for a page, in a third of the room that their digits take."""
+    return base64.b64encode(tensor.numpy().tobytes()).decode()
 
 
 def front_page() -> str:
@@ -112,7 +179,7 @@ def page_of(path: Path, static: Path) -> dict[str, Any]:
         add_panel(notebook["cells"], *PANELS[path.name])
     for number, cell in enumerate(notebook["cells"]):
         if cell["cell_type"] == "markdown":
-            text = BADGE.sub(r"[\1](\2)", "".join(cell["source"]))
+            text = BADGE.sub(r'<a class="cx-badge" href="\2">\1</a>', "".join(cell["source"]))
             cell["source"] = ELSEWHERE.sub(lambda m: repository_link(m, here), text)
         for i, output in enumerate(cell.get("outputs", [])):
             if "image/png" in output.get("data", {}):
@@ -143,10 +210,16 @@ def as_file(output: dict[str, Any], file: Path, up: str) -> str:
     data = output["data"]
     png = base64.b64decode("".join(data["image/png"]))
     file.write_bytes(png)
-    width, height = struct.unpack(">II", png[16:24])
+    width, height = size_of(png)
     alt = output.get("metadata", {}).get("image/png", {}).get("alt") or "".join(data.get("text/plain", ""))
     size = f'width="{width}" height="{height}"'
     return f'<img src="{up}_static/{file.name}" alt="{html.escape(alt)}" {size} loading="lazy">'
+
+
+def size_of(png: bytes) -> tuple[int, int]:
+    """Width and height in pixels."""
+    width, height = struct.unpack(">II", png[16:24])
+    return width, height
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import html
 import re
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -58,6 +59,16 @@ def mathml(writer: Any, node: nodes.Element, as_block: bool) -> None:
     raise nodes.SkipNode
 
 
+def drop_icon_script(app: Any, error: Exception | None) -> None:
+    """The theme draws its icons twice, with a font and with a script of 1.5 MB: the font will do."""
+    out = Path(app.outdir)
+    for page in [] if error else out.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(re.sub(r"<script[^>]*fontawesome\.js[^>]*></script>", "", text), encoding="utf-8")
+    (out / "_static" / "scripts" / "fontawesome.js").unlink(missing_ok=True)
+
+
 def setup(app: Any) -> None:
+    app.connect("build-finished", drop_icon_script)
     inline, block = (lambda w, n: mathml(w, n, False), None), (lambda w, n: mathml(w, n, True), None)
     app.add_html_math_renderer("mathml", inline_renderers=inline, block_renderers=block)

@@ -9,6 +9,8 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+LOOKS = {"phone, dark": (375, "dark"), "desk, light": (1400, "light")}
+
 
 class Handler(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:

@@ -2,6 +2,7 @@
 
 from . import figures, invariance
 from .blanks import Blank, check
+from .contest import beat_the_machine
 from .gammas import gamma_dials
 from .leak import leak_microscope
 from .parabolas import two_parabolas
@@ -11,6 +12,7 @@ __all__ = [
     "Blank",
     "Prediction",
     "____",
+    "beat_the_machine",
     "calibration",
     "check",
     "figures",

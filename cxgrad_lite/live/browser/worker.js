@@ -3,6 +3,7 @@
 //
 //   {ask: "adapt", address, support: {images, labels}}  →  {address, k, trace} for k = 0 … steps
 //   {ask: "answer", address, images}                    →  {address, logits: one (n, ways) for each k}
+//   {ask: "answer", address, images, last: true}        →  {address, logits: one (n, ways), after the last step}
 
 import { readMethod } from "./methods.js";
 
@@ -17,7 +18,7 @@ async function load(address) {
   return methods.get(address);
 }
 
-async function reply({ ask, address, support, images }) {
+async function reply({ ask, address, support, images, last }) {
   const method = await load(address);
   if (ask === "adapt") {
     states.set(address, []);
@@ -26,11 +27,12 @@ async function reply({ ask, address, support, images }) {
       postMessage({ address, k: states.get(address).length - 1, trace: state.trace ?? null });
     }
   } else {
-    postMessage({ address, logits: states.get(address).map((theta) => method.logits(theta, images)) });
+    const thetas = last ? states.get(address).slice(-1) : states.get(address);
+    postMessage({ address, logits: thetas.map((theta) => method.logits(theta, images)) });
   }
 }
 
-let last = Promise.resolve();
+let done = Promise.resolve();
 onmessage = ({ data }) => {
-  last = last.then(() => reply(data)).catch((error) => postMessage({ address: data.address, error: error.message }));
+  done = done.then(() => reply(data)).catch((error) => postMessage({ address: data.address, error: error.message }));
 };

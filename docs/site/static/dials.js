@@ -5,7 +5,8 @@
 
 import { element } from "./charts.js";
 
-const fits = (field, value) => (field.choices ? field.choices.includes(value) : value >= field.low && value <= field.high);
+const inRange = ({ low, high, step }, value) => value >= low && value <= high && (step !== 1 || Number.isInteger(value));
+const fits = (field, value) => (field.choices ? field.choices.includes(value) : inRange(field, value));
 
 /** `#layer=block-2&a=3.5` to a state; what is missing or makes no sense is as at first. */
 export function readState(fields, hash) {
@@ -19,7 +20,7 @@ export function readState(fields, hash) {
 export const writeState = (fields, state) => "#" + fields.map(({ name }) => `${name}=${String(state[name]).replaceAll(" ", "-")}`).join("&");
 
 const toDial = ({ log }, value) => (log ? Math.log10(value) : value);
-const fromDial = ({ log }, position) => Number((log ? 10 ** position : position).toPrecision(3));
+export const fromDial = ({ log }, position) => Number((log ? 10 ** position : position).toPrecision(3));
 
 export class Dials {
   /** `look(state)` returns {words, figures: [[caption, chart], …], python}; with `slow` it waits for the mouse. */

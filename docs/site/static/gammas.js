@@ -2,10 +2,11 @@
 
 import { layerBars, LAYERS } from "./charts.js";
 import { Dials, plot } from "./dials.js";
+import { bytesOf, load } from "./stored.js";
 import { MAML, readMethod, setNorms } from "./methods.js";
 
 const START = 0.693;
-const FIELDS = LAYERS.slice(0, 4).map((block, i) => ({ name: `g${i + 1}`, label: `γ of ${block}`, low: 0.01, high: 20, step: 0.05, log: true, first: START }));
+export const FIELDS = LAYERS.slice(0, 4).map((block, i) => ({ name: `g${i + 1}`, label: `γ of ${block}`, low: 0.01, high: 20, step: 0.05, log: true, first: START }));
 const norm = (values) => Math.hypot(...values);
 const kernelOf = (i) => `net.blocks.${i}.conv.weight`;
 /** Norm of all that is fast in a layer: its weight, and the head's bias. */
@@ -50,9 +51,9 @@ function show(method, task, constant, state) {
 
 export async function fillGammas() {
   for (const root of document.querySelectorAll(".cx-gammas")) {
-    const [weights, file] = await Promise.all([fetch(root.dataset.weights), fetch(root.dataset.task)]);
-    const method = readMethod(await weights.arrayBuffer()), stored = await file.json();
-    const batch = ({ bytes, labels }) => ({ images: Float64Array.from(bytes, (byte) => byte / 255), labels });
+    const [weights, stored] = await Promise.all([fetch(root.dataset.weights), load(root.dataset.task, "The task")]);
+    const method = readMethod(await weights.arrayBuffer());
+    const batch = ({ images, labels }) => ({ images: Float64Array.from(bytesOf(images), (byte) => byte / 255), labels });
     const task = { support: batch(stored.support), query: batch(stored.query) }, constant = adapt(method, task, Array(4).fill(START));
     root.dial = new Dials(root, FIELDS, (state) => show(method, task, constant, state), true);
   }

@@ -3,7 +3,7 @@
 import { Dials, plot } from "./dials.js";
 
 const STEEPNESS = [1, 4], BEST = [0, 1], LOW = -0.3, HIGH = 1.5, COLOURS = ["#4477AA", "#AA3377"];
-const FIELDS = [
+export const FIELDS = [
   { name: "start", label: "start w", low: -0.2, high: 1.4, step: 0.01, first: 0.8 },
   { name: "alpha", label: "rate α", low: 0, high: 0.4, step: 0.01, first: 0.2 },
 ];

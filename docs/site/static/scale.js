@@ -1,17 +1,15 @@
 // Multiply one layer by a, and see what stays and what changes: `scale_explorer()` without a kernel.
 
 import { layerBars, LAYERS } from "./charts.js";
-import { Dials, readState as read, writeState as write } from "./dials.js";
+import { Dials } from "./dials.js";
 import { readMethod } from "./methods.js";
+import { bytesOf, load } from "./stored.js";
 
-const FIELDS = [
+export const FIELDS = [
   { name: "layer", label: "layer", before: "multiply", choices: LAYERS, first: "block 4" },
   { name: "a", label: "a, from 0.1 to 10", before: "by a", low: 0.1, high: 10, step: 0.02, log: true, first: 1 },
 ];
 const weightOf = (layer) => (layer === "head" ? "net.head.weight" : `net.blocks.${LAYERS.indexOf(layer)}.conv.weight`);
-
-export const readState = (hash) => read(FIELDS, hash);
-export const writeState = (state) => write(FIELDS, state);
 
 /** Logits and the gradient norm of each layer's weight, with one layer multiplied by a. */
 export function look(method, task, { layer, a }) {
@@ -33,8 +31,8 @@ function show(method, task, state) {
 
 export async function fillScale() {
   for (const root of document.querySelectorAll(".cx-scale")) {
-    const [weights, task] = await Promise.all([fetch(root.dataset.weights), fetch(root.dataset.task)]);
-    const { images, labels } = await task.json(), method = readMethod(await weights.arrayBuffer());
-    root.dial = new Dials(root, FIELDS, (state) => show(method, { images: Float64Array.from(images), labels }, state));
+    const [weights, { images, labels }] = await Promise.all([fetch(root.dataset.weights), load(root.dataset.task, "The images")]);
+    const method = readMethod(await weights.arrayBuffer()), task = { images: Float64Array.from(new Float32Array(bytesOf(images).buffer)), labels };
+    root.dial = new Dials(root, FIELDS, (state) => show(method, task, state));
   }
 }
