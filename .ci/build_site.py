@@ -23,6 +23,7 @@ NOTEBOOKS, SITE, BROWSER = ROOT / "notebooks", ROOT / "docs" / "site", ROOT / "c
 PAGES = "https://github.com/cxgrad-lite/cxgrad_lite/blob/main"
 BADGE = re.compile(r"\[!\[([^\]]*)\]\(https://[^)]*\)\]\((https://[^)]*)\)")
 ELSEWHERE = re.compile(r"\]\(((?:\.\./)+[^)]*|assignments/[^)]*)\)")  # what is in the repository, but not on the site
+HEADING = re.compile(r"\]\(#([^)]+)\)")  # JupyterLab writes them with capitals and colons
 MODULES = ("charts", "conv4", "drawing", "methods", "results", "sheet", "site", "strokes", "worker")
 
 PANELS = {  # which page has a panel without a kernel (or a link to one), and after which cell
@@ -180,6 +181,7 @@ def page_of(path: Path, static: Path) -> dict[str, Any]:
     for number, cell in enumerate(notebook["cells"]):
         if cell["cell_type"] == "markdown":
             text = BADGE.sub(r'<a class="cx-badge" href="\2">\1</a>', "".join(cell["source"]))
+            text = HEADING.sub(lambda m: f"](#{m[1].lower().replace(':', '')})", text)
             cell["source"] = ELSEWHERE.sub(lambda m: repository_link(m, here), text)
         for i, output in enumerate(cell.get("outputs", [])):
             if "image/png" in output.get("data", {}):

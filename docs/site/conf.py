@@ -13,6 +13,7 @@ project = "cxgrad_lite"
 author = "cxgrad_lite authors"
 language = "en"
 extensions = ["myst_nb"]
+myst_heading_anchors = 3
 myst_enable_extensions = ["dollarmath", "amsmath"]
 suppress_warnings = ["myst.header", "mystnb.unknown_mime_type"]
 nb_execution_mode = "off"
