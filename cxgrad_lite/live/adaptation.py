@@ -12,7 +12,7 @@ from ..plots.representations import class_points, class_trails, limits
 from ..plots.style import LAYER_COLOURS, RIGHT, WRONG
 from ..probes import LAST_BLOCK, LAYERS, Projection, block_outputs, class_separation, layer_norms, project, states
 from .charts import Backend
-from .panel import Bars, Chart, Images, Line, Pane, Panel, Points
+from .panel import Bars, Chart, Images, Line, Pane, Panel, Points, remembers
 
 
 class AdaptationPanel(Panel):
@@ -142,6 +142,7 @@ def top(norms: dict[str, list[float]]) -> float:
     return 1.2 * max([value for values in norms.values() for value in values], default=1.0) or 1.0
 
 
+@remembers
 def watch_adaptation(
     method: MAML,
     task: Episode,

@@ -10,6 +10,7 @@ import base64
 import copy
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from ..plots.figures import show_image
 from ..plots.style import Picture
 from ..probes import states
 from .embedding import by_name
-from .panel import Panel, weak
+from .panel import Panel, remembers, weak
 
 BROWSER = Path(__file__).parent / "browser"
 SIDE = 28  # pixels
@@ -40,6 +41,25 @@ def module(name: str) -> str:
         return f'from "data:text/javascript;base64,{base64.b64encode(module(match[1]).encode()).decode()}"'
 
     return re.sub(r'from "\./(\w+\.js)"', inline, text)
+
+
+def packed(drawings: dict[str, Strokes]) -> str:
+    """Drawings as a short text, to a thousandth of the canvas."""
+    rounded = {slot: [[[round(v, 3) for v in p] for p in stroke] for stroke in d] for slot, d in drawings.items()}
+    return base64.urlsafe_b64encode(zlib.compress(json.dumps(rounded).encode(), 9)).decode()
+
+
+def unpacked(text: str) -> dict[str, Strokes]:
+    """The drawings in a text that `packed` made.
+
+    Raises:
+        ValueError: if it is another text, or a part of one.
+    """
+    try:
+        drawings: dict[str, Strokes] = json.loads(zlib.decompress(base64.urlsafe_b64decode(text)))
+    except (ValueError, zlib.error) as error:
+        raise ValueError(f"drawings have to be the whole text that a panel's code() gave: {error}") from error
+    return drawings
 
 
 def canvas(methods: list[str], example: dict[str, Strokes]) -> Any:
@@ -78,17 +98,18 @@ def as_json(trace: StepTrace) -> dict[str, Any]:
 class Drawings:
     """What stands in the place of a chart: the widget, and a picture of what has been drawn."""
 
-    def __init__(self, methods: list[str]) -> None:
-        self.example: dict[str, Strokes] = json.loads((BROWSER / "example.json").read_text(encoding="utf-8"))
+    def __init__(self, methods: list[str], drawings: str | None) -> None:
+        example = json.loads((BROWSER / "example.json").read_text(encoding="utf-8"))
+        self.example: dict[str, Strokes] = unpacked(drawings) if drawings else example
         self.widget = canvas(methods, self.example)
         self.support: Batch | None = None
-        self.names: list[str] = list("ABCDE")
+        self.names = sorted({slot[0] for slot in self.example if slot != "query"})
 
     def rows(self) -> Iterator[tuple[str, list[Tensor | Strokes]]]:
         """The name and the drawings of each character: images, or, while there are none, the example's strokes."""
         for c, name in enumerate(self.names):
             if self.support is None:
-                yield name, [self.example[f"{name}{shot}"] for shot in range(1, 6)]
+                yield name, [strokes for slot, strokes in self.example.items() if slot[0] == name]
             else:
                 images, labels = self.support
                 yield name, list(images[labels == c])
@@ -122,7 +143,7 @@ class DrawingPanel(Panel):
         answers: method → (inner steps + 1, characters) probabilities of ``query``, before and after each inner step.
     """
 
-    def __init__(self, methods: dict[str, Method]) -> None:
+    def __init__(self, methods: dict[str, Method], drawings: str | None) -> None:
         for name, method in methods.items():
             channels, size = method.net.in_channels, method.net.image_size
             if (channels, size) != (1, SIDE):
@@ -134,7 +155,7 @@ class DrawingPanel(Panel):
         self.query: Tensor | None = None
         self.answers: dict[str, Tensor] = {}
         self._thetas: dict[str, tuple[Method, list[Theta]]] = {}
-        self._drawings = Drawings(list(methods))
+        self._drawings = Drawings(list(methods), drawings)
         self._adapted = True  # to `support`
         super().__init__(self._drawings)  # type: ignore[arg-type]
         receive = weak(self.receive)
@@ -153,6 +174,8 @@ class DrawingPanel(Panel):
             self._drawings.names, self._adapted, self.query = content["names"], False, None
         else:
             self.query = images
+        self.arguments["drawings"] = f"drawings={packed(content['drawn'])!r}"
+        self.show_code()
         self.fail(None)
         self.background(self.work)
 
@@ -193,6 +216,8 @@ class DrawingPanel(Panel):
         return tuple(t.to(weight.device, weight.dtype if t.is_floating_point() else t.dtype) for t in tensors)
 
     def alt(self) -> str:
+        if self.support is None and "drawings" in self.arguments:
+            return f"Drawings of {len(self._drawings.names)} characters."
         if self.support is None:
             return "Five characters of scripts that the networks have never met, drawn five times each by five people."
         names = self._drawings.names
@@ -201,7 +226,8 @@ class DrawingPanel(Panel):
         return f"{drawn}; {', '.join(read)}" if read and self.query is not None else drawn
 
 
-def draw_and_adapt(methods: Method | dict[str, Method] | list[Method]) -> DrawingPanel:
+@remembers
+def draw_and_adapt(methods: Method | dict[str, Method] | list[Method], drawings: str | None = None) -> DrawingPanel:
     """A panel to draw up to five characters in, one to five times each, and a further one that methods shall read.
 
     "adapt" makes a support set of the drawings, ``panel.support``, and runs each method's inner loop on it; the last
@@ -213,11 +239,12 @@ def draw_and_adapt(methods: Method | dict[str, Method] | list[Method]) -> Drawin
     Args:
         methods: one, or several of different classes, or label → method. Their networks take 1×28×28 images; best are
             those that were trained on handwriting, as ``pretrained(best_zoo_recipe("omniglot_small", "CxGrad", 5))``
-            was. A copy is adapted.
+    was. A copy is adapted.
+        drawings: the panel opens with these, as its line of Python gives them back; by default with an example.
 
     Raises:
-        ValueError: if a network takes other images, or labels are not unique.
+        ValueError: if a network takes other images, labels are not unique, or ``drawings`` are none.
         ModuleNotFoundError: without anywidget (``pip install anywidget``).
     """
     several: Any = [methods] if isinstance(methods, Method) else methods
-    return DrawingPanel(dict(by_name(several)))
+    return DrawingPanel(dict(by_name(several)), drawings)

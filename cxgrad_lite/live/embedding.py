@@ -14,7 +14,7 @@ from ..plots.representations import class_points, in_words, interval, limits
 from ..plots.style import class_style, method_colours
 from ..probes import LAST_BLOCK, Projection, block_outputs, cka_before_after, class_separation, project, states
 from .charts import Backend
-from .panel import Bars, Chart, Images, Line, Pane, Panel, Points, weak
+from .panel import Bars, Chart, Images, Line, Pane, Panel, Points, remembers, weak
 
 Methods = Mapping[str, MAML] | Sequence[MAML]
 WHEN = ("before", "after")
@@ -178,6 +178,7 @@ class CKAPanel(Panel):
         )
 
 
+@remembers
 def compare_embeddings(
     methods: Methods,
     task: Episode,
@@ -204,6 +205,7 @@ def compare_embeddings(
     return EmbeddingPanel(methods, task, kind, seed, backend)
 
 
+@remembers
 def compare_cka(methods: Methods, tasks: Tasks, episodes: int = 20, backend: Backend | None = None) -> CKAPanel:
     """A panel with the similarity of each layer's output before and after adaptation, for several methods.
 

@@ -13,6 +13,7 @@ How to write one (see `scale` for a short example):
    look at ``self.closing`` (a `threading.Event`) from time to time. A job that has not begun is replaced by the next.
    Threads and callbacks hold a panel only weakly: a panel that nobody refers to is closed.
 5. Override `alt`: one or two sentences that say what the chart shows now.
+6. Put `remembers` over the function that makes the panel: its foot then shows the line that brings it back (`code`).
 
 What goes wrong in a connected method or in the thread is shown in the panel, and its traceback is ``panel.error``.
 Several threads may use one method, but only one may change its weights; others then see them change between two
@@ -21,20 +22,21 @@ looks. A panel that needs them to stand still works on a copy.
 
 from __future__ import annotations
 
-import contextvars
+import functools
 import html
+import inspect
 import threading
 import traceback
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import ipywidgets
 from IPython.display import DisplayHandle, display
 
 from ..plots.marks import Bars, Images, Line, Pane, Points
 from ..plots.style import Picture
-from ..training.host import release_pool
+from ..training.host import Worker
 from .charts import Chart
 
 __all__ = ["Bars", "Chart", "Images", "Line", "Pane", "Panel", "Points", "weak"]
@@ -42,7 +44,7 @@ __all__ = ["Bars", "Chart", "Images", "Line", "Pane", "Panel", "Points", "weak"]
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 # No text colour of our own: the page's can be read in a dark theme too.
 ALERT = "border-left: 4px solid #D55E00; padding-left: 8px; white-space: normal"
-CLOSE_SECONDS = 10.0  # how long `close` waits for the thread
+Make = TypeVar("Make", bound=Callable[..., Any])
 
 
 def weak(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,58 +58,25 @@ def weak(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-class Worker:
-    """One thread, which lives while there is something to do.
+def remembers(make: Make) -> Make:
+    """Let the panels that a function makes know the call that made them, for `Panel.code`.
 
-    Args:
-        failed: called, in the thread, with an exception that a job raised.
+    Objects stand there under the names of their arguments.
     """
 
-    def __init__(self, failed: Callable[[BaseException], None]) -> None:
-        self.closing = threading.Event()
-        self._failed, self._lock = failed, threading.Lock()
-        self._next: Callable[[], None] | None = None
-        self._thread: threading.Thread | None = None
+    @functools.wraps(make)
+    def call(*args: Any, **options: Any) -> Any:
+        panel, signature = make(*args, **options), inspect.signature(make)
+        panel.maker = make.__name__
+        for name, value in signature.bind(*args, **options).arguments.items():
+            default = signature.parameters[name].default
+            if value is not default:
+                word = repr(value) if isinstance(value, int | float | str) else name
+                panel.arguments[name] = word if default is inspect.Parameter.empty else f"{name}={word}"
+        panel.show_code()
+        return panel
 
-    def submit(self, job: Callable[[], None]) -> None:
-        """Run ``job`` after the one that is running; it replaces one that has not begun."""
-        with self._lock:
-            if self.closing.is_set():
-                return
-            self._next = job
-            if threading.current_thread() is not self._thread:
-                release_pool()  # the caller's, which would slow the thread
-            if self._thread is None:
-                # Without a copy of the context, ipykernel 7.0 does not know in the thread which cell is running.
-                run = contextvars.copy_context().run
-                self._thread = threading.Thread(target=run, args=(self._work,), daemon=True, name="panel")
-                self._thread.start()
-
-    def _work(self) -> None:
-        while True:
-            with self._lock:
-                job, self._next = self._next, None
-                if job is None or self.closing.is_set():
-                    self._thread = None
-                    return
-            try:
-                job()
-            except BaseException as error:  # SystemExit too: a student's method may raise it, and the panel goes on
-                self._failed(error)
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until nothing is left to do; False if that took longer than ``timeout`` seconds."""
-        with self._lock:
-            thread = self._thread
-        if thread is None or thread is threading.current_thread():
-            return True
-        thread.join(timeout)
-        return not thread.is_alive()
-
-    def stop(self) -> None:
-        """Begin no further job, tell the running one to end, and wait for it."""
-        self.closing.set()
-        self.wait(CLOSE_SECONDS)
+    return call  # type: ignore[return-value]
 
 
 def every_widget(root: ipywidgets.Widget) -> Iterable[ipywidgets.Widget]:
@@ -143,15 +112,18 @@ class Panel:
     Attributes:
         widget: the panel as an `ipywidgets.VBox`.
         error: traceback of the last exception, or None.
+        maker, arguments: the function that made the panel, and its arguments as `code` writes them, by name.
         closing: set when the panel is being closed; long work should then end.
     """
 
     def __init__(self, chart: Chart, controls: Sequence[Sequence[ipywidgets.Widget]] = ()) -> None:
         self.chart = chart
         self.error: str | None = None
-        self._trouble = ipywidgets.HTML(layout={"display": "none"})
+        self.maker, self.arguments = "", dict[str, str]()
+        self._first: dict[ipywidgets.Widget, Any] = {}  # control: the value that the panel opened with
+        self._trouble, self._code = ipywidgets.HTML(layout={"display": "none"}), ipywidgets.HTML()
         rows = [ipywidgets.HBox(list(row), layout={"flex_flow": "row wrap"}) for row in controls]
-        self.widget = ipywidgets.VBox([*rows, self._trouble, chart.widget])
+        self.widget = ipywidgets.VBox([*rows, self._trouble, chart.widget, self._code])
         self._lock = threading.RLock()
         self._handle: DisplayHandle | None = None
         self._worker = Worker(weak(self.fail))
@@ -173,6 +145,7 @@ class Panel:
         if isinstance(control, ipywidgets.Button):
             control.on_click(lambda _: call(name))
         else:
+            self._first.setdefault(control, control.value)
             control.observe(lambda _: call(name), names="value")
 
     def _guarded(self, name: str) -> None:
@@ -184,6 +157,28 @@ class Panel:
                 getattr(self, name)()
             except Exception as error:
                 self.fail(error)
+            self.show_code()
+
+    def code(self) -> str:
+        """One line of Python that makes this panel anew, with its controls as they are now.
+
+        It holds the call that made the panel, and each control that was moved. What was trained is in the method.
+        """
+        places: dict[ipywidgets.Widget, str] = {}
+        for name, value in vars(self).items():
+            parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+            found = [(f"panel.{name}", value), *((f"panel.{name}[{key!r}]", part) for key, part in parts)]
+            places |= {part: place for place, part in found if isinstance(part, ipywidgets.Widget)}
+        moved = [f"{places[c]}.value = {c.value!r}" for c, first in self._first.items() if c.value != first]
+        call = [f"panel = {self.maker}({', '.join(self.arguments.values())})"] if self.maker else []
+        return "; ".join([*call, *moved, "panel"])
+
+    def show_code(self) -> None:
+        """Write it at the foot of the panel."""
+        self._code.value = (
+            "<details><summary>this panel in one line of Python</summary>"
+            f'<code style="user-select: all; white-space: pre-wrap">{html.escape(self.code())}</code></details>'
+        )
 
     def fail(self, error: BaseException | None) -> None:
         """Show an exception in the panel, or, with None, show that there is none."""

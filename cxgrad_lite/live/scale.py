@@ -18,7 +18,7 @@ from ..plots.marks import GREY
 from ..plots.style import LAYER_COLOURS
 from ..probes import LAYERS, layer_of
 from .charts import Backend
-from .panel import Bars, Chart, Line, Pane, Panel, Points
+from .panel import Bars, Chart, Line, Pane, Panel, Points, remembers
 
 NORMS = ("batch", "layer", "group", "none")
 EPS = (1e-12, 1e-5, 1e-3, 1e-1)
@@ -138,6 +138,7 @@ class ScalePanel(Panel):
         )
 
 
+@remembers
 def scale_explorer(
     net: Conv4 | None = None, images: Tensor | None = None, labels: Tensor | None = None, backend: Backend | None = None
 ) -> ScalePanel:

@@ -16,7 +16,7 @@ from ..plots.style import LAYER_COLOURS, RIGHT, colour
 from ..probes import LAYERS
 from ..training.loop import History, TrainConfig
 from .charts import Backend
-from .panel import Bars, Chart, Line, Pane, Panel, Points
+from .panel import Bars, Chart, Line, Pane, Panel, Points, remembers
 from .steering import Share, State, Steering, make_buttons, make_sliders, probe, traceable
 
 POINTS = 300  # of a curve, at most: more cannot be told apart and are slow to send
@@ -39,7 +39,7 @@ LOWER = {
 
 
 def running_mean(values: Sequence[float], window: int = WINDOW) -> tuple[list[int], list[float]]:
-    """Mean over at most ``window`` values up to each of at most `POINTS` places; places are counted from 1."""
+    """Mean over at most ``window`` values up to each of at most `POINTS` places, which are counted from 1."""
     return thinned(list(range(1, len(values) + 1))), thinned(smooth(values, window))
 
 
@@ -49,14 +49,12 @@ def thinned(values: list[Any]) -> list[Any]:
     return values[::-stride][::-1]
 
 
-def shares_weights(a: Any, b: Any) -> bool:
-    return bool({id(p) for p in a.parameters()} & {id(p) for p in b.parameters()})
-
-
 def layer_lines(values: list[ByLayer]) -> list[Line]:
     """A line for each layer in the newest of the values."""
     places, rows = zip(*thinned(values))
-    return [Line(places, [row.get(la, 0.0) for row in rows], la, LAYER_COLOURS.get(la, GREY)) for la in rows[-1]]
+    tints = {layer: LAYER_COLOURS.get(layer, GREY) for layer in rows[-1]}
+    one = len(places) == 1  # before training: no line yet, but a point
+    return [Line(places, [row.get(la, 0.0) for row in rows], la, tint, markers=one) for la, tint in tints.items()]
 
 
 class TrainingPanel(Panel):
@@ -80,7 +78,7 @@ class TrainingPanel(Panel):
         backend: Backend | None = None,
     ) -> None:
         for other in list(OPEN):
-            if shares_weights(other.method, method):
+            if {id(p) for p in other.method.parameters()} & {id(p) for p in method.parameters()}:
                 other.close()  # two threads must not train the same weights
         self.method = method
         self._support = next(iter(tasks.episodes(1)))[0]  # always the same, so that changes are the method's
@@ -193,7 +191,8 @@ class TrainingPanel(Panel):
         name, history = type(self.method).__name__, self.history
         tint = colour(name) or GREY
         x, loss = running_mean(history.loss)
-        self.chart.set("loss", Line(x, loss, name, tint, markers=len(x) == 1))
+        title = "query loss" if x else "query loss: press start"
+        self.chart.set("loss", Line(x, loss, name, tint, markers=len(x) == 1), title=title)
         x, accuracy = running_mean([100 * a for a in history.accuracy])
         validation = [(i, 100 * result.mean) for i, result in history.validation]
         self.chart.set(
@@ -222,6 +221,7 @@ class TrainingPanel(Panel):
         return "; ".join(words) + "."
 
 
+@remembers
 def watch_training(
     method: Any,
     tasks: Tasks,
@@ -245,6 +245,6 @@ def watch_training(
             to the first meta-batch.
         config: as for `meta_train`; ``start`` trains for ``config.iterations``.
         validation: tasks for ``config.validate_every``.
-        backend: how it is drawn; default: `charts.choose_backend`.
+        backend: see `Chart`.
     """
     return TrainingPanel(method, tasks, config, validation, backend)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextvars
 import ctypes
 import math
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -17,6 +19,7 @@ import torch
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # options of glibc's mallopt
 LARGEST = 2**31 - 1
 PAUSE_SOFT = 1  # of OpenMP's omp_pause_resource_t
+CLOSE_SECONDS = 10.0  # how long `Worker.stop` waits for its job
 
 
 def keep_freed_memory() -> bool:
@@ -99,3 +102,57 @@ def release_pool() -> bool:
     """
     pause = pause_function()
     return pause is not None and pause(PAUSE_SOFT) == 0
+
+
+class Worker:
+    """One thread, which lives while there is something to do.
+
+    Args:
+        failed: called, in the thread, with an exception that a job raised.
+    """
+
+    def __init__(self, failed: Callable[[BaseException], None]) -> None:
+        self.closing = threading.Event()
+        self._failed, self._lock = failed, threading.Lock()
+        self._next: Callable[[], None] | None = None
+        self._thread: threading.Thread | None = None
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Run ``job`` after the one that is running; it replaces one that has not begun."""
+        with self._lock:
+            if self.closing.is_set():
+                return
+            self._next = job
+            if threading.current_thread() is not self._thread:
+                release_pool()  # the caller's, which would slow the thread
+            if self._thread is None:
+                # Without a copy of the context, ipykernel 7.0 does not know in the thread which cell is running.
+                run = contextvars.copy_context().run
+                self._thread = threading.Thread(target=run, args=(self._work,), daemon=True, name="panel")
+                self._thread.start()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                job, self._next = self._next, None
+                if job is None or self.closing.is_set():
+                    self._thread = None
+                    return
+            try:
+                job()
+            except BaseException as error:  # SystemExit too: a student's method may raise it, and the panel goes on
+                self._failed(error)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is left to do; False if that took longer than ``timeout`` seconds."""
+        with self._lock:
+            thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def stop(self) -> None:
+        """Begin no further job, tell the running one to end, and wait for it."""
+        self.closing.set()
+        self.wait(CLOSE_SECONDS)

@@ -19,6 +19,7 @@ from torchvision.transforms.v2.functional import resize
 import cxgrad_lite
 from cxgrad_lite import Conv4, CxGrad, ProtoNet
 from cxgrad_lite.live import draw_and_adapt
+from cxgrad_lite.live.drawing import unpacked
 from cxgrad_lite.plots.style import CLASS_COLOURS, LAYER_COLOURS
 from cxgrad_lite.probes import states
 from cxgrad_lite.recipes.course import best_zoo_recipe
@@ -242,6 +243,8 @@ def test_in_jupyterlab_the_kernel_adapts(root: Path, lab: Lab, browser: Any, tmp
         press(page, "adapt")
         page.get_by_text(re.compile("CxGrad reads .*ProtoNet reads A")).wait_for(timeout=60_000)
         assert ask(page, "panel.support[1].tolist()") == [0, 1, 1]
+        (drawings,) = re.findall(r"drawings='([^']*)'", ask(page, "panel.code()"))
+        assert unpacked(drawings).keys() == {"A1", "B1", "B2", "query"}
         shown = [np.array(rows) for rows in page.evaluate(ANSWERS)]
         assert [len(rows) for rows in shown] == [4 * 2, 1 * 2]
         for rows, name in zip(shown, ("CxGrad", "ProtoNet")):

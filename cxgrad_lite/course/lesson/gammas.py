@@ -94,11 +94,6 @@ class GammaPanel(Panel):
         self.chart.set("accuracy", *lines, title=f"after {steps[-1]} steps: {self.accuracy[-1]:.0f} %")
         self.chart.draw()
 
-    def code(self) -> str:
-        """One line of Python that brings the panel back to this state."""
-        values = ", ".join(f"{slider.value:.3g}" for slider in self.gamma)
-        return f"for slider, value in zip(panel.gamma, ({values})): slider.value = value"
-
     def alt(self) -> str:
         gammas = ", ".join(f"{slider.value:.2g}" for slider in self.gamma)
         turns = ", ".join(f"{layer} {value:.2g} %" for layer, value in self.turn.items())

@@ -1,5 +1,5 @@
 // The panel: a canvas, the fields for the drawings, and what each method makes of them. Who adapts is not its business:
-// `connect` gives a backend {adapt(support), answer(image)} that calls back `step`, `answer` and `fail`.
+// `connect` gives a backend {adapt(support, drawn), answer(image, drawn)} that calls back `step`, `answer` and `fail`.
 
 import { CLASS_COLOURS, element } from "./charts.js";
 import { Results } from "./results.js";
@@ -195,7 +195,7 @@ export class DrawingPanel {
       this.forget();
       this.names = support.names;
       this.say(`Adapting to ${support.labels.length} drawings of ${support.names.length} characters …`);
-      this.backend.adapt(support);
+      this.backend.adapt(support, this.sheet.drawn());
       if (this.sheet.has(QUERY)) this.ask();
     } catch (error) {
       this.say(error.message, true);
@@ -203,7 +203,7 @@ export class DrawingPanel {
   }
 
   ask() {
-    this.backend.answer(this.sheet.query());
+    this.backend.answer(this.sheet.query(), this.sheet.drawn());
   }
 
   step(method, k, trace) {

@@ -31,6 +31,11 @@ export class Sheet {
     return !isEmpty(this.slots.get(slot));
   }
 
+  /** {slot: strokes} of all that has been drawn. */
+  drawn() {
+    return Object.fromEntries([...this.slots].filter(([slot]) => this.has(slot)));
+  }
+
   image(slot) {
     return toImage(this.slots.get(slot), this.thickness);
   }
