@@ -18,9 +18,11 @@ from cxgrad_lite.course.lesson import (
     ____,
     blanks,
     calibration,
+    chain,
     check,
     gamma_dials,
     invariance,
+    nearest,
     predict,
     predictions,
     scaling,
@@ -31,7 +33,7 @@ from cxgrad_lite.plots import Picture
 from data_utils import ImageClasses, TaskSampler
 
 Shown = list[dict[str, Any]]
-LATER = invariance.INVARIANCE | scaling.SCALING  # the blanks of 04 and 05
+LATER = chain.CHAIN | invariance.INVARIANCE | scaling.SCALING  # the blanks of 03, 04 and 05
 
 
 @pytest.fixture(autouse=True)
@@ -157,6 +159,10 @@ def test_what_is_stored_can_be_read_without_a_kernel(shown: Shown) -> None:
     question, answer = shown
     assert "How many?" in question["text/markdown"] and "one, two" in question["text/markdown"]
     assert predictions.WIDGET_VIEW in question and predictions.WIDGET_VIEW in answer and answer["image/png"]
+
+
+def test_the_nearest_choice_is_the_answer() -> None:
+    assert nearest({"about 20 %": 20, "about 50 %": 50}, 31.0) == "about 20 %"
 
 
 def test_questions_and_answers_that_do_not_fit_are_refused() -> None:
@@ -358,10 +364,33 @@ def test_the_dials_set_the_norms_and_the_turn_follows_their_square() -> None:
 
 
 @pytest.mark.parametrize(("name", "hint"), [(n, h) for n, e in LATER.items() for h in e.mistakes])
-def test_a_mistake_of_notebooks_04_and_05_gets_its_hint(name: str, hint: str) -> None:
+def test_a_mistake_of_notebooks_03_to_05_gets_its_hint(name: str, hint: str) -> None:
     exercise = LATER[name]
     assert blanks.diagnose(exercise.mistakes[hint], exercise) == hint
     assert blanks.diagnose(exercise.solution, exercise) == ""
+
+
+@pytest.mark.parametrize(
+    ("exercise", "reader", "hint"),
+    [
+        ("through_head", lambda delta, h, weight: (delta @ h, delta @ weight), "sums over the images"),
+        ("through_head", lambda delta, h, weight: (delta.T @ h, delta @ weight.T), "sums over the classes"),
+        ("through_head", lambda delta, h, weight: (delta.T @ h, delta * weight), "matrix products"),
+        ("through_norm", lambda delta, z_hat, gain, sigma: z_hat * (delta * z_hat).mean((0, 2, 3)), "keepdim=True"),
+        ("through_norm", lambda delta, z_hat, gain, sigma: gain * delta, "is off by up to"),
+    ],
+)
+def test_shapes_that_do_not_fit_in_notebook_03_are_explained(exercise: str, reader: Any, hint: str) -> None:
+    assert hint in blanks.diagnose(reader, chain.CHAIN[exercise])
+
+
+def test_batch_norm_backwards_is_what_autograd_says() -> None:
+    z = torch.randn(4, 3, 5, 6).double().requires_grad_()
+    mean, sigma = z.mean(chain.OVER, keepdim=True), z.var(chain.OVER, correction=0, keepdim=True).sqrt()
+    delta, gain = torch.randn(4, 3, 5, 6).double(), torch.tensor([1.0, 3.0, 2.0]).double().view(1, 3, 1, 1)
+    z_hat = (z - mean) / sigma
+    (truth,) = torch.autograd.grad((gain * z_hat * delta).sum(), z)
+    assert torch.allclose(chain.through_norm(delta, z_hat, gain, sigma), truth)
 
 
 def test_a_loop_that_leaves_the_context_out_is_explained() -> None:

@@ -6,7 +6,7 @@ from .contest import beat_the_machine
 from .gammas import gamma_dials
 from .leak import leak_microscope
 from .parabolas import two_parabolas
-from .predictions import Prediction, calibration, predict
+from .predictions import Prediction, calibration, nearest, predict
 
 __all__ = [
     "Blank",
@@ -19,6 +19,7 @@ __all__ = [
     "gamma_dials",
     "invariance",
     "leak_microscope",
+    "nearest",
     "predict",
     "two_parabolas",
 ]

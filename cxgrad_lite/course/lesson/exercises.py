@@ -1,4 +1,4 @@
-"""What the checks of notebooks 01, 02, 04 and 05 look at, and the typical mistakes, each as code that makes it."""
+"""What the checks of notebooks 01 to 05 look at, and the typical mistakes, each as code that makes it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ...core.method import Batch, Theta
 from ...core.nets import Conv4 as PackageConv4
 from ...core.outer import Episode
 from .blanks import Exercise
+from .chain import CHAIN
 from .invariance import INVARIANCE
 from .scaling import SCALING
 from .versions import Conv4, draw_task, inner_loop, meta_step, query_loss
@@ -231,6 +232,7 @@ EXERCISES = {
             "scalar outputs": "backward() needs a single number: the loss, not the logits.",
         },
     ),
+    **CHAIN,
     **INVARIANCE,
     **SCALING,
 }

@@ -1,4 +1,4 @@
-"""Figures of notebooks 01 and 03, which would fill their cells."""
+"""Figures of notebooks 01, 03 and 03b, which would fill their cells."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor
+from torch.nn import functional as F
 
 from ...plots.figures import show_image
 from ...plots.marks import GREY
@@ -26,6 +27,22 @@ def image_row(images: Tensor, alt: str) -> Picture:
         ax.spines[:].set_visible(True)
         show_image(ax, image)
     return Picture(figure, alt)
+
+
+def look_up(asked: Tensor, added: Sequence[Tensor]) -> Picture:
+    """Each of (n, C, H, W) images, and on its right the (m, C, H, W) images that a memory adds to it."""
+    _, _, height, width = asked.shape
+    rows = [
+        F.pad(torch.cat([F.pad(image, (0, width)), *found], -1), (0, 0, height // 8, height // 8))
+        for image, found in zip(asked, added)
+    ]
+    picture = torch.cat(rows, -2)
+    figure, (ax,) = axes(9, 9 * picture.shape[-2] / picture.shape[-1] + 0.3)
+    ax.spines[:].set_visible(False)
+    show_image(ax, picture)
+    ax.text(0, -2, "support")
+    ax.text(2 * width, -2, "what the memory adds, under the same label")
+    return Picture(figure, f"{len(asked)} support images, and beside each the images that the memory adds to it.")
 
 
 def draw_results(ax: Axes, x: Sequence[float], results: Results) -> str:
@@ -169,3 +186,23 @@ def over_steps(panels: Mapping[str, Mapping[str, Tensor]], colours: Sequence[str
         ax.set_xticks(range(first, first + every.shape[1]))
     row[-1].legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
     return Picture(figure, f"{y_label.capitalize()} by inner step. {'; '.join(said)}.")
+
+
+def by_part(panels: Mapping[str, Mapping[str, Sequence[Evaluation]]]) -> Picture:
+    """Accuracy in percent by the part that adapts, a point for each training run; the panels share their axes.
+
+    Args:
+        panels: title → part → one evaluation for each run.
+    """
+    figure, row = axes(10, 3, len(panels))
+    said = []
+    for ax, (title, parts) in zip(row, panels.items()):
+        for place, (part, found) in enumerate(parts.items()):
+            for seed, result in enumerate(found):
+                x = place + 0.16 * (seed - (len(found) - 1) / 2)
+                ax.errorbar(x, result.mean, result.ci95, color=BLUE, marker="os^"[seed], markersize=6, capsize=3)
+            said.append(f"{title}, {part}: " + ", ".join(f"{result.mean:.1f}" for result in found))
+        ax.axhline(20, color="black", linestyle=":", linewidth=1)
+        ax.set(title=title, ylabel="query accuracy, %", ylim=(0, 103), xlim=(-0.5, len(parts) - 0.5))
+        ax.set_xticks(range(len(parts)), list(parts), fontsize=9)
+    return Picture(figure, f"Accuracy in percent by the part that adapts. {'; '.join(said)}.")

@@ -69,6 +69,11 @@ def predict(
     return asked
 
 
+def nearest(choices: Mapping[str, float], value: float) -> str:
+    """The choice whose number is closest to a measured value."""
+    return min(choices, key=lambda choice: abs(choices[choice] - value))
+
+
 def show(widget: ipywidgets.Widget, stored: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
     """Display a widget, and for readers without a kernel what is stored in its place."""
     view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
