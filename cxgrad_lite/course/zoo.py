@@ -7,17 +7,23 @@ import inspect
 import statistics
 import textwrap
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
+from torch import Tensor
 
 from ..core.maml import MAML
 from ..core.method import Batch, Method
+from ..core.nets import Conv4
 from ..core.outer import Tasks, meta_gradient
+from ..plots.marks import GREY
 from ..plots.style import Picture, axes, colour
 from ..recipes.course import best_zoo_recipe
 from ..recipes.recipe import Recipe, pretrained
 from ..zoo.registry import METHODS
+from .lesson.blanks import Exercise
 
 COLUMNS = ("block 1", "block 2", "block 3", "block 4", "gains", "head", "context")
 
@@ -87,7 +93,7 @@ def moves_picture(moves: dict[str, dict[str, bool]]) -> Picture:
     figure, (ax,) = axes(7, 0.34 * len(moves) + 0.7)
     for row, (name, parts) in enumerate(moves.items()):
         for column, part in enumerate(COLUMNS):
-            face = (colour(name) or "#7F7F7F") if parts[part] else "none"
+            face = (colour(name) or GREY) if parts[part] else "none"
             ax.scatter(column, row, s=110, facecolor=face, edgecolor="#BBBBBB", linewidth=0.8)
     ax.set_xticks(range(len(COLUMNS)), COLUMNS)
     ax.set_yticks(range(len(moves)), list(moves))
@@ -97,3 +103,57 @@ def moves_picture(moves: dict[str, dict[str, bool]]) -> Picture:
     ax.spines[:].set_visible(False)
     in_words = [f"{name}: {', '.join(p for p in COLUMNS if parts[p]) or 'nothing'}" for name, parts in moves.items()]
     return Picture(figure, f"What differs between tasks in each method. {'; '.join(in_words)}.")
+
+
+def rates_picture(searches: Mapping[str, Mapping[float, Mapping[str, float]]]) -> Picture:
+    """Validation accuracy over the inner rate: a panel for each method, and a ring at the best rate.
+
+    Args:
+        searches: method → rate → "mean" and "ci95" as fractions.
+    """
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    panes = figure.subplots(2, -(-len(searches) // 2), sharex=True, sharey=True).flat
+    said = []
+    for ax, (name, found) in zip(panes, searches.items()):
+        rates, tint = list(found), colour(name) or GREY
+        means, halves = ([100 * result[key] for result in found.values()] for key in ("mean", "ci95"))
+        ax.errorbar(rates, means, halves, fmt="o-", markersize=4, color=tint, capsize=2)
+        best = means.index(max(means))
+        ax.plot(rates[best], means[best], "o", markersize=11, color="black", fillstyle="none")
+        ax.set(title=name, xscale="log", ylim=(15, 100))
+        ax.spines[["top", "right"]].set_visible(False)
+        said.append(f"{name} {', '.join(f'{rate:g}: {mean:.0f}' for rate, mean in zip(rates, means))}")
+    figure.supxlabel("inner rate", fontsize=10)
+    figure.supylabel("accuracy on validation, %", fontsize=10)
+    return Picture(figure, f"Validation accuracy in percent of short runs, by inner rate. {'; '.join(said)}.")
+
+
+# --- the blank
+
+
+def moves_if(rule: Callable[[str], bool]) -> type[MAML]:
+    """MAML that adapts the parameters whose names fit."""
+    return type("HeadOnly", (MAML,), {"is_fast": lambda self, name: rule(name)})
+
+
+def look_at_fast(method: type[MAML]) -> Mapping[str, Tensor]:
+    net = Conv4(1, 16, 2, width=3)
+    names = [name for name, _ in net.named_parameters()]
+    return {f"whether {name} moves (1 or 0)": torch.tensor(int(bool(method(net).is_fast(name)))) for name in names}
+
+
+BLANKS = {
+    "HeadOnly": Exercise(
+        moves_if(lambda name: name.startswith("head.")),
+        look_at_fast,
+        mistakes={
+            "Now everything moves, batch norm's gains too.": moves_if(lambda name: True),
+            "Now nothing moves.": moves_if(lambda name: False),
+            "The other way round: this holds the head and adapts the blocks.": moves_if(
+                lambda name: not name.startswith("head.")
+            ),
+            "The head has a bias as well, and ANIL adapts both.": moves_if(lambda name: name == "head.weight"),
+            "The head has a weight as well, and ANIL adapts both.": moves_if(lambda name: name == "head.bias"),
+        },
+    )
+}

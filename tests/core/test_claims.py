@@ -178,7 +178,7 @@ CLAIMS = {
     "07 the crack is ε": Claim("07", "ε a million times smaller", ("no norm", "ε = 1e-5", "γ = 1")),
     "08 what moves": Claim("08", "moves_picture(moves)", ("head held", "context held")),
     "08 shipped numbers are true": Claim(
-        "08", "methods checked on the first 20 tasks", ("uphill",), {"episodes=20": "episodes=3"}
+        "08", "methods checked on the first 60 tasks", ("uphill",), {"episodes=60": "episodes=3"}
     ),
     "08 CxGrad turns block 4": Claim(
         "08", 'turns("CxGrad")["block 4"] > 3', ("γ = 1", "no scaling"), {"test, 10": "test, 2"}

@@ -14,6 +14,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from cxgrad_lite import Conv4, CxGrad
+from cxgrad_lite.course import zoo
 from cxgrad_lite.course.lesson import (
     ____,
     blanks,
@@ -33,7 +34,7 @@ from cxgrad_lite.plots import Picture
 from data_utils import ImageClasses, TaskSampler
 
 Shown = list[dict[str, Any]]
-LATER = chain.CHAIN | invariance.INVARIANCE | scaling.SCALING  # the blanks of 03, 04 and 05
+LATER = chain.CHAIN | invariance.INVARIANCE | scaling.SCALING | zoo.BLANKS  # the blanks of 03, 04, 05 and 08
 
 
 @pytest.fixture(autouse=True)
@@ -364,7 +365,7 @@ def test_the_dials_set_the_norms_and_the_turn_follows_their_square() -> None:
 
 
 @pytest.mark.parametrize(("name", "hint"), [(n, h) for n, e in LATER.items() for h in e.mistakes])
-def test_a_mistake_of_notebooks_03_to_05_gets_its_hint(name: str, hint: str) -> None:
+def test_a_mistake_of_notebooks_03_to_08_gets_its_hint(name: str, hint: str) -> None:
     exercise = LATER[name]
     assert blanks.diagnose(exercise.mistakes[hint], exercise) == hint
     assert blanks.diagnose(exercise.solution, exercise) == ""

@@ -1,4 +1,4 @@
-"""What the checks of notebooks 01 to 05 look at, and the typical mistakes, each as code that makes it."""
+"""What the checks of notebooks 01 to 05 and 08 look at, and the typical mistakes, each as code that makes it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from data_utils import ImageClasses
 from ...core.method import Batch, Theta
 from ...core.nets import Conv4 as PackageConv4
 from ...core.outer import Episode
+from .. import zoo
 from .blanks import Exercise
 from .chain import CHAIN
 from .invariance import INVARIANCE
@@ -235,4 +236,5 @@ EXERCISES = {
     **CHAIN,
     **INVARIANCE,
     **SCALING,
+    **zoo.BLANKS,
 }
