@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
+import zlib
 from typing import Any
 
 import pytest
@@ -72,6 +75,51 @@ def test_two_hundred_states_of_each_panel_go_through_the_address(visit: Any) -> 
     for panel, states in trips.items():
         assert len(states) == 200 and all(before == after for before, after in states), panel
         assert len({str(before) for before, _ in states}) > 5, "states differ"
+
+
+DRAWN_AT_RANDOM = """async () => {
+    const {packed, unpacked} = await import(document.baseURI + '/../_static/site.js');
+    const below = n => Math.floor(n * Math.random());
+    const line = () => Array.from({length: 1 + below(9)}, () => [below(1001) / 1000, below(1001) / 1000]);
+    const slots = [...'ABCDE'].flatMap(name => [1, 2, 3, 4, 5].map(shot => name + shot)).concat('query');
+    const some = () => slots.filter((_, i) => i === 25 || below(2));
+    const drawings = () => Object.fromEntries(some().map(slot => [slot, Array.from({length: 1 + below(3)}, line)]));
+    const states = Array.from({length: 200}, drawings);
+    return Promise.all(states.map(async state => [state, await unpacked(await packed(state))]));
+}"""
+SHEET = "() => { const {sheet} = document.querySelector('.cx-panel').panel; return [sheet.drawn(), sheet.thickness]; }"
+
+
+def test_drawings_go_through_the_address(visit: Any) -> None:
+    page = visit("index")
+    for before, after in page.evaluate(DRAWN_AT_RANDOM):
+        assert before == after
+    page.get_by_role("button", name="clear all").click()
+    box = page.locator(".cx-paper").bounding_box()
+    for field, x in (("drawing 1 of character A", 40), ("drawing 2 of character C", 90), ("the character to be", 120)):
+        page.get_by_role("button", name=re.compile(f"^{field}")).click()
+        page.mouse.move(box["x"] + x, box["y"] + 50)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 2 * x, box["y"] + 170.3, steps=5)
+        page.mouse.move(box["x"] - 30, box["y"] + 130, steps=3)  # off the canvas
+        page.mouse.up()
+    page.get_by_label("pen").fill("3.2")
+    page.get_by_role("button", name="link", exact=True).click()
+    page.get_by_text("The address of this page now holds your drawings").wait_for()
+    drawn = page.evaluate(SHEET)
+    assert drawn[0].keys() == {"A1", "C2", "query"} and drawn[1] == 3.2
+    (text,) = re.findall(r'drawings="(.*)"', page.locator(".cx-message").inner_text())
+    assert json.loads(zlib.decompress(base64.urlsafe_b64decode(text))) == drawn[0]
+    link = page.url
+    assert link.endswith(f"#pen=3.2&drawings={text}")
+    other = visit("index", "phone, dark")
+    other.goto(link)
+    other.reload()
+    other.locator(".cx-message", has_text=re.compile("MAML reads .*CxGrad reads")).wait_for(timeout=120_000)
+    assert other.evaluate(SHEET) == drawn
+    other.goto(link.partition("#")[0] + "#drawings=nonsense")
+    other.reload()
+    other.locator("button.cx-full").nth(25).wait_for()  # the example
 
 
 def test_a_link_brings_the_dial_back(visit: Any) -> None:

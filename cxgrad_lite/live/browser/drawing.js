@@ -3,7 +3,7 @@
 
 import { CLASS_COLOURS, element } from "./charts.js";
 import { Results } from "./results.js";
-import { NAMES, QUERY, Sheet, SHOTS, strokesOf } from "./sheet.js";
+import { NAMES, onGrid, QUERY, Sheet, SHOTS, strokesOf } from "./sheet.js";
 import { FINE, SIDE } from "./strokes.js";
 
 const PAPER = 280; // pixels of the canvas
@@ -18,10 +18,11 @@ function paint(canvas, image) {
 }
 
 export class DrawingPanel {
-  constructor(root, connect, { methods, example, note = "" }) {
+  /** `share(sheet)`, on a page, makes a link to what has been drawn, and resolves to the sentence that says so. */
+  constructor(root, connect, { methods, example, note = "", share = null, start = {} }) {
     this.sheet = new Sheet();
     this.slot = "A1";
-    this.example = example;
+    Object.assign(this, { example, share });
     this.views = new Map(methods.map((method) => [method, new Results(method)]));
     root.replaceChildren(this.build(note));
     this.backend = connect({
@@ -31,7 +32,7 @@ export class DrawingPanel {
     });
     this.drawAll();
     this.choose("A1");
-    if (example) this.takeExample();
+    if (start.drawings ?? example) this.take(start);
   }
 
   build(note) {
@@ -41,7 +42,7 @@ export class DrawingPanel {
     this.message = element("p", { class: "cx-message", role: "status" });
     const file = element("input", { type: "file", accept: "image/*", class: "cx-file", "aria-label": "upload an image" });
     file.addEventListener("change", () => file.files[0] && this.upload(file.files[0]).finally(() => { file.value = ""; }));
-    const pen = element("input", { type: "range", min: 2, max: 9, step: 0.1, value: this.sheet.thickness });
+    const pen = this.pen = element("input", { type: "range", min: 2, max: 9, step: 0.1, value: this.sheet.thickness });
     pen.addEventListener("input", () => { this.sheet.thickness = Number(pen.value); this.drawAll(); });
     const tools = element("div", { class: "cx-row" }, [
       button("undo", () => this.undo()), button("clear", () => this.put([])), button("next field", () => this.next()),
@@ -53,7 +54,8 @@ export class DrawingPanel {
     const left = element("div", { class: "cx-left" }, [this.heading, this.paper, tools, options]);
     const go = element("div", { class: "cx-row" }, [
       button("adapt", () => this.adapt(), { class: "cx-go" }),
-      this.example ? button("example", () => this.takeExample()) : "", button("clear all", () => this.clearAll()),
+      this.example ? button("example", () => this.take({})) : "", button("clear all", () => this.clearAll()),
+      this.share ? button("link", async () => this.say(await this.share(this.sheet))) : "",
     ]);
     const right = element("div", { class: "cx-right" }, [this.buildFields(), go, this.message]);
     const results = element("div", { class: "cx-results" }, [...this.views.values()].map((view) => view.root));
@@ -98,7 +100,11 @@ export class DrawingPanel {
       this.drawPaper();
     });
     for (const end of ["pointerup", "pointercancel"])
-      paper.addEventListener(end, () => { if (stroke) { stroke = null; this.changed(this.slot); } });
+      paper.addEventListener(end, () => { if (stroke) {
+        stroke.splice(0, stroke.length, ...onGrid([stroke])[0]);
+        stroke = null;
+        this.changed(this.slot);
+      } });
   }
 
   put(strokes, finished = true) {
@@ -123,14 +129,16 @@ export class DrawingPanel {
 
   async upload(file) {
     try {
-      this.put(await strokesOf(file));
+      this.put(onGrid(await strokesOf(file)));
     } catch (error) {
       this.say(error.message, true);
     }
   }
 
-  takeExample() {
-    for (const [slot, strokes] of Object.entries(this.example)) this.sheet.put(slot, strokes);
+  /** Drawings by slot in place of those that are there, and the pen that they were drawn with. */
+  take({ drawings = this.example, pen = this.sheet.thickness }) {
+    for (const slot of this.sheet.slots.keys()) this.sheet.put(slot, drawings[slot] ?? []);
+    this.pen.value = this.sheet.thickness = pen;
     this.drawAll();
     this.choose(QUERY);
     this.adapt();

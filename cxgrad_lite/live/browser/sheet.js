@@ -6,6 +6,9 @@ import { isEmpty, THICKNESS, toImage, toStrokes } from "./strokes.js";
 export const WAYS = 5, SHOTS = 5, NAMES = ["A", "B", "C", "D", "E"], QUERY = "query";
 const LARGEST = 105; // pixels of an upload's longer side
 
+/** Strokes as a link has them: on the canvas, to a thousandth of it. */
+export const onGrid = (strokes) => strokes.map((stroke) => stroke.map((point) => point.map((value) => Math.round(1000 * Math.min(Math.max(value, 0), 1)) / 1000)));
+
 export class Sheet {
   constructor() {
     this.thickness = THICKNESS;
