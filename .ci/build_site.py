@@ -126,7 +126,7 @@ def export_steps(static: Path) -> None:
 def export_contest(sources: Path) -> None:
     """The tasks of `beat_the_machine`, its networks, and its page with a picture of the first question."""
     from cxgrad_lite.commands.export import export
-    from cxgrad_lite.course.lesson.contest import SETS, TRAINED, beat_the_machine, contest_tasks
+    from cxgrad_lite.course.contest import SETS, TRAINED, beat_the_machine, contest_tasks
     from cxgrad_lite.recipes.course import best_zoo_recipe
 
     static = sources / "static"

@@ -12,8 +12,8 @@ import pytest
 import torch
 from browser import CHROMIUM
 
+from cxgrad_lite.course.contest import contest_tasks, contestants, read
 from cxgrad_lite.course.lesson import beat_the_machine, gamma_dials, two_parabolas
-from cxgrad_lite.course.lesson.contest import contest_tasks, contestants, read
 from cxgrad_lite.live import scale_explorer, watch_adaptation
 from cxgrad_lite.recipes import Recipe, pretrained
 from cxgrad_lite.recipes.course import gradient_studies

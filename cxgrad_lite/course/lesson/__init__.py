@@ -1,8 +1,8 @@
 """What a notebook of the course asks of its reader: predictions before answers, and blanks in its code."""
 
+from ..contest import beat_the_machine
 from . import figures, invariance
 from .blanks import Blank, check
-from .contest import beat_the_machine
 from .gammas import gamma_dials
 from .leak import leak_microscope
 from .parabolas import two_parabolas

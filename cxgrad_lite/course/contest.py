@@ -7,14 +7,14 @@ from torch import Tensor
 
 from data_utils import ImageClasses, TaskSampler, load
 
-from ...core.method import Method
-from ...core.outer import Episode
-from ...plots.figures import accuracy_bars, show_image
-from ...plots.style import Picture, axes
-from ...recipes.course import best_zoo_recipe
-from ...recipes.recipe import pretrained
-from ...training.evaluation import Evaluation
-from ...zoo.metric import NearestPixels
+from ..core.method import Method
+from ..core.outer import Episode
+from ..plots.figures import accuracy_bars, show_image
+from ..plots.style import Picture, axes
+from ..recipes.course import best_zoo_recipe
+from ..recipes.recipe import pretrained
+from ..training.evaluation import Evaluation
+from ..zoo.metric import NearestPixels
 
 SCRIPTS = ("Lao/", "Tifinagh/")  # of the meta-test scripts, those that the fewest readers know
 TASKS, QUERIES, WAYS = 10, 5, 5
