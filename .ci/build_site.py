@@ -166,7 +166,7 @@ def front_page() -> str:
     numbers = {f"{row['method']}_{row['shots']}": f"{100 * row['mean']:.0f} %" for row in as_drawn}
     by_itself = [row for row in measured["rows"] if (row["images"], row["batch"]) == ("drawn", "alone")]
     numbers |= {f"{row['method']}_alone": f"{100 * row['mean']:.0f} %" for row in by_itself}
-    widest = max(row["ci95"] for row in as_drawn)
+    widest = max(row["ci95"] for row in as_drawn + by_itself)
     numbers |= {"tasks": str(measured["tasks"]), "ci": f"{100 * widest:.1f}"}
     text = (SITE / "index.md").read_text(encoding="utf-8")
     return re.sub(r"\{(\w+_\d|\w+_alone|tasks|ci)\}", lambda m: numbers[m[1]], text)
