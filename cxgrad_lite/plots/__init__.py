@@ -10,6 +10,7 @@ from .figures import (
     show_predictions,
     training_curves,
 )
+from .own_images import as_the_network_sees, confusions
 from .representations import (
     before_after,
     cka_by_layer,
@@ -27,12 +28,14 @@ __all__ = [
     "accuracies_by_seed",
     "accuracy_bars",
     "accuracy_by_steps",
+    "as_the_network_sees",
     "axes",
     "bars_by_setting",
     "before_after",
     "cka_by_layer",
     "class_style",
     "colour",
+    "confusions",
     "curves_by_block",
     "draw_paths",
     "interval",

@@ -1,1 +1,1 @@
-"""Makes ``datasets/glyphs.npz``; nothing imports it."""
+"""Draws images: ``datasets/glyphs.npz``, and the folder of notebook 10. No module imports it."""

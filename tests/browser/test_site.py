@@ -36,7 +36,7 @@ WIDER = "() => document.scrollingElement.scrollWidth - innerWidth"
 
 
 def test_every_notebook_is_a_page(site: Path) -> None:
-    assert len(NOTEBOOKS) == 12
+    assert len(NOTEBOOKS) == 13
     assert all((site / "notebooks" / f"{name}.html").is_file() for name in NOTEBOOKS)
     assert not list(site.glob("notebooks/assignments*")), "hidden tests must not be published"
 
