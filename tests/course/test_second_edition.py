@@ -27,6 +27,7 @@ EDITION = [
     "06_representation_change",
     "07_how_contextual_is_it",
     "08_method_zoo",
+    "09_full_gpu_training",
     "10_your_own_data",
 ]
 MOST = {"cells": 40, "figures": 6, "predictions": 6}

@@ -1,4 +1,4 @@
-"""Figures of notebooks 01, 03 and 03b, which would fill their cells."""
+"""Figures of notebooks 01, 03, 03b and 09, which would fill their cells."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...costs import Cost
 from ...plots.figures import show_image
 from ...plots.marks import GREY
 from ...plots.style import LAYER_COLOURS, Picture, axes
@@ -206,3 +207,33 @@ def by_part(panels: Mapping[str, Mapping[str, Sequence[Evaluation]]]) -> Picture
         ax.set(title=title, ylabel="query accuracy, %", ylim=(0, 103), xlim=(-0.5, len(parts) - 0.5))
         ax.set_xticks(range(len(parts)), list(parts), fontsize=9)
     return Picture(figure, f"Accuracy in percent by the part that adapts. {'; '.join(said)}.")
+
+
+# --- 09
+
+
+def operations_by_kind(costs: Mapping[str, Cost]) -> Picture:
+    """Bars of the calls and of the time of each kind of operation."""
+    figure, pair = axes(9, 2.2, 2)
+    calls = [float(cost.calls) for cost in costs.values()]
+    milliseconds = [1000 * cost.seconds for cost in costs.values()]
+    for ax, values, what in zip(pair, (calls, milliseconds), ("calls", "milliseconds")):
+        ax.bar_label(ax.barh(list(costs), values, color=GREY), fmt="{:,.0f}", padding=3)
+        ax.set(xlabel=what)
+        ax.margins(x=0.2)
+        ax.invert_yaxis()
+    said = "; ".join(f"{kind}: {cost.calls} calls, {1000 * cost.seconds:.0f} ms" for kind, cost in costs.items())
+    return Picture(figure, f"Operations of one meta-iteration. {said}.")
+
+
+def kept_memory(steps: Sequence[int], kept: Mapping[str, Sequence[float]]) -> Picture:
+    """Megabytes kept for a meta-gradient over the number of inner steps, a line for each order."""
+    figure, (ax,) = axes(5.5, 3)
+    for (order, values), line in zip(kept.items(), ("-o", "--s")):
+        ax.plot(steps, values, line, color=BLUE, label=order)
+    ax.set(xlabel="inner steps", ylabel="megabytes kept per task", ylim=(0, None), xticks=steps)
+    ax.legend(frameon=False)
+    said = "; ".join(
+        f"{order}: {v[0]:.1f} MB with {steps[0]}, {v[-1]:.1f} with {steps[-1]}" for order, v in kept.items()
+    )
+    return Picture(figure, f"Memory kept for the meta-gradient of one task, by inner steps. {said}.")
