@@ -175,7 +175,6 @@ class DrawingPanel(Panel):
         else:
             self.query = images
         self.arguments["drawings"] = f"drawings={packed(content['drawn'])!r}"
-        self.show_code()
         self.fail(None)
         self.background(self.work)
 

@@ -13,7 +13,7 @@ How to write one (see `scale` for a short example):
    look at ``self.closing`` (a `threading.Event`) from time to time. A job that has not begun is replaced by the next.
    Threads and callbacks hold a panel only weakly: a panel that nobody refers to is closed.
 5. Override `alt`: one or two sentences that say what the chart shows now.
-6. Put `remembers` over the function that makes the panel: its foot then shows the line that brings it back (`code`).
+6. Put `remembers` over the function that makes the panel: `code` then gives the line that brings it back.
 
 What goes wrong in a connected method or in the thread is shown in the panel, and its traceback is ``panel.error``.
 Several threads may use one method, but only one may change its weights; others then see them change between two
@@ -73,7 +73,6 @@ def remembers(make: Make) -> Make:
             if value is not default:
                 word = repr(value) if isinstance(value, int | float | str) else name
                 panel.arguments[name] = word if default is inspect.Parameter.empty else f"{name}={word}"
-        panel.show_code()
         return panel
 
     return call  # type: ignore[return-value]
@@ -121,9 +120,9 @@ class Panel:
         self.error: str | None = None
         self.maker, self.arguments = "", dict[str, str]()
         self._first: dict[ipywidgets.Widget, Any] = {}  # control: the value that the panel opened with
-        self._trouble, self._code = ipywidgets.HTML(layout={"display": "none"}), ipywidgets.HTML()
+        self._trouble = ipywidgets.HTML(layout={"display": "none"})
         rows = [ipywidgets.HBox(list(row), layout={"flex_flow": "row wrap"}) for row in controls]
-        self.widget = ipywidgets.VBox([*rows, self._trouble, chart.widget, self._code])
+        self.widget = ipywidgets.VBox([*rows, self._trouble, chart.widget])
         self._lock = threading.RLock()
         self._handle: DisplayHandle | None = None
         self._worker = Worker(weak(self.fail))
@@ -157,7 +156,6 @@ class Panel:
                 getattr(self, name)()
             except Exception as error:
                 self.fail(error)
-            self.show_code()
 
     def code(self) -> str:
         """One line of Python that makes this panel anew, with its controls as they are now.
@@ -172,13 +170,6 @@ class Panel:
         moved = [f"{places[c]}.value = {c.value!r}" for c, first in self._first.items() if c.value != first]
         call = [f"panel = {self.maker}({', '.join(self.arguments.values())})"] if self.maker else []
         return "; ".join([*call, *moved, "panel"])
-
-    def show_code(self) -> None:
-        """Write it at the foot of the panel."""
-        self._code.value = (
-            "<details><summary>this panel in one line of Python</summary>"
-            f'<code style="user-select: all; white-space: pre-wrap">{html.escape(self.code())}</code></details>'
-        )
 
     def fail(self, error: BaseException | None) -> None:
         """Show an exception in the panel, or, with None, show that there is none."""
