@@ -1,16 +1,19 @@
-"""What CxGrad and its controls do inside one network, on photographs: the numbers of notebooks 06 and 07.
+"""What CxGrad and its controls do inside one network, on photographs: the numbers of notebooks 05, 06 and 07.
 
-Usage: python benchmarks/photographs.py     (CIFAR-FS must be there; some minutes on one thread)
+Usage: python benchmarks/photographs.py                 (CIFAR-FS must be there; half an hour on one thread)
+       python benchmarks/photographs.py CHECKPOINT ...  (prints the same for networks of your own)
 
-For each of the shipped networks, on tasks of the meta-test classes (drawn on a CPU, and so others than those of the
-runs): accuracy with neither head nor body adapted, with one of them and with both; for CxGrad, accuracy at other γ
-than the task's own.
+On tasks of the meta-test classes (drawn on a CPU, and so others than those of the runs): accuracy with neither head
+nor body adapted, with one of them and with both; for CxGrad, how much γ differs between tasks, and accuracy at other γ
+than the task's own. The first form measures the shipped networks, and keeps what its file has of them already.
 """
 
 from __future__ import annotations
 
-import time
+import json
+import sys
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,13 +23,15 @@ from cxgrad_lite import MAML, CxGrad
 from cxgrad_lite.core.method import Batch, Theta
 from cxgrad_lite.course.lesson.gammas import path_at
 from cxgrad_lite.probes import states
-from cxgrad_lite.recipes import Recipe, paper, pretrained
+from cxgrad_lite.recipes import Recipe, paper
 from cxgrad_lite.recipes.recipe import PRETRAINED
 from cxgrad_lite.recipes.results import write_json
+from cxgrad_lite.training.checkpoints import load_checkpoint, read_header
 
 TASKS = 100
 FILE = PRETRAINED / "photographs.json"
 COMMAND = "python benchmarks/photographs.py"
+SINGLE = (0.2, 0.4, 0.8, 1.6)  # norms tried for all blocks at once
 
 
 def part(theta: Theta, head: bool) -> Theta:
@@ -37,37 +42,67 @@ def right(method: MAML, theta: Theta, query: Batch) -> int:
     return int((method.logits(theta, query[0]).argmax(-1) == query[1]).sum())
 
 
+def other_norms(method: CxGrad, own: Tensor, other: Tensor, single: tuple[float, ...]) -> dict[str, Tensor]:
+    """Label → (inner_steps, blocks) norms to adapt with instead of the task's own."""
+    norms = {"zero context": method.generator(method.zero_context()).expand_as(own), "another task's": other}
+    return norms | {f"{value:g} for all blocks": torch.full_like(own, value) for value in single}
+
+
 @torch.no_grad()
-def measure(recipe: Recipe) -> dict[str, Any]:
-    """Images answered rightly, of 75, in each task."""
-    method, _ = pretrained(recipe)
+def measure(checkpoint: Path, single: tuple[float, ...] = ()) -> dict[str, Any]:
+    """ "right": images answered rightly, of 75, in each task; "spread": of γ over the tasks, in per cent by block."""
+    method = load_checkpoint(checkpoint)
     assert isinstance(method, MAML)
+    recipe = Recipe.stored(read_header(checkpoint)["provenance"]["recipe"], checkpoint)
     counts: dict[str, list[int]] = {}
-    other: Tensor | None = None
+    paths: list[Tensor] = []  # γ, (inner_steps, blocks) for each task
     for number, (support, query) in enumerate(recipe.tasks("test").episodes(TASKS + 1)):
         thetas, trace = states(method, support)
         before, after = thetas[0], thetas[-1]
         networks = {"neither": before, "both": after}
         networks |= {"head": before | part(after, True), "body": before | part(after, False)}
         if isinstance(method, CxGrad) and method.context_moves:
-            own = torch.stack([step.scaling for step in trace])  # type: ignore[arg-type]
-            zero = method.generator(method.zero_context()).expand(len(own), -1)
-            norms = {"zero context": zero, "another task's": own if other is None else other}
-            norms["one γ for all blocks"] = own.log().mean(1, keepdim=True).exp().expand_as(own)
+            paths.append(torch.stack([step.scaling for step in trace]))  # type: ignore[arg-type]
+            norms = other_norms(method, paths[-1], paths[number - 1], single)
             networks |= {name: path_at(method, support, gammas)[0][-1] for name, gammas in norms.items()}
-            other = own
         if number:  # the first has no other task before it
             for name, theta in networks.items():
                 counts.setdefault(name, []).append(right(method, theta, query))
-    return {"recipe": recipe.name, "right": counts}
+    found: dict[str, Any] = {"recipe": recipe.name, "right": counts}
+    if paths:
+        last = torch.stack(paths)[1:, -1]  # (tasks, blocks)
+        found["spread"] = [float(f"{s:.3g}") for s in 100 * last.std(0) / last.mean(0)]
+    return found
+
+
+def measure_shipped() -> None:
+    """Write the numbers of the shipped networks, one after the other; a stopped run goes on where it was."""
+    recipes = paper.shipped()
+    about: dict[str, Any] = {"command": COMMAND, "date": str(date.today()), "torch": torch.__version__}
+    about |= {"device": "cpu", "images": 75, "first_task": 1}
+    kept = json.loads(FILE.read_text())["runs"] if FILE.exists() else []
+    runs = {run["recipe"]: run for run in kept}
+    for recipe in recipes:
+        if recipe.name not in runs:
+            single = SINGLE if recipe == recipes[0] else ()
+            runs[recipe.name] = measure(PRETRAINED / f"{recipe.name}.safetensors", single)
+            write_json(FILE, about | {"runs": [runs[r.name] for r in recipes if r.name in runs]})
+
+
+def summary(found: dict[str, Any]) -> str:
+    """What is printed of a network: means in per cent and their difference to the whole adaptation, and the spread."""
+    both = torch.tensor(found["right"]["both"]) * 100 / 75
+    lines = [f"{found['recipe']}, {TASKS} tasks"]
+    for name, counts in found["right"].items():
+        values = torch.tensor(counts) * 100 / 75
+        change, half = values - both, 1.96 * (values - both).std() / len(both) ** 0.5
+        lines.append(f"  {name:18s} {values.mean():5.1f} %, {change.mean():+.2f} ± {half:.2f} against both")
+    return "\n".join([*lines, f"  spread of γ by block, %: {found.get('spread', 'none')}"])
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    start = time.perf_counter()
-    runs = [measure(recipe) for recipe in paper.shipped()]
-    about: dict[str, Any] = {"command": COMMAND, "date": str(date.today())}
-    about |= {"torch": torch.__version__, "device": "cpu"}
-    write_json(
-        FILE, about | {"images": 75, "first_task": 1, "seconds": round(time.perf_counter() - start), "runs": runs}
-    )
+    for path in sys.argv[1:]:
+        print(summary(measure(Path(path))), flush=True)
+    if len(sys.argv) == 1:
+        measure_shipped()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from torch import Tensor
 
 from .marks import GREY
 from .style import LAYER_COLOURS, Picture, axes, colour, method_colours
 
+HATCHES = ("", "////", "....", "xxxx")  # of bars of one method, which are paler and paler
 Interval = tuple[float, float]  # mean, half-width
 Curves = Sequence[tuple[Sequence[int], Tensor, bool]]  # x, (n, blocks) values, whether dashed
 
@@ -81,7 +82,8 @@ def curves_by_block(
                 ax.plot(x, values[:, i].tolist(), "--" if dashed else "-", color=tint, linewidth=1.4, label=text)
         ends = ["/".join(f"{value:.2g}" for value in values[-1].tolist()) for _, values, _ in curves]
         said.append(f"{title}, at the end in blocks 1 to 4: {', '.join(ends)}")
-        ax.set(title=title, xlabel="meta-iterations")
+        ax.set(xlabel="meta-iterations")
+        ax.set_title(title, fontsize=10)
     row[0].set(ylabel=label, yscale="log" if log else "linear")
     row[0].set(ylim=limits)
     row[0].legend(frameon=False, fontsize=8)
@@ -93,6 +95,7 @@ def bars_by_setting(
     label: str,
     limits: tuple[float, float],
     chance: float | None = None,
+    printed: Collection[str] = (),
 ) -> Picture:
     """A panel for each setting, in it a group of bars for each quantity, in it a bar for each method.
 
@@ -100,16 +103,23 @@ def bars_by_setting(
         settings: setting → method → quantity → mean and half-width of its 95 % interval.
         label, limits: of the vertical axis, which all panels share.
         chance: drawn as a line.
+        printed: quantities whose means are written above their bars.
     """
     figure, panels = axes(4.1 * len(settings) + 0.5, 3.4, len(settings))
     said = []
     for ax, (setting, methods) in zip(panels, settings.items()):
         groups = list(next(iter(methods.values())))
-        tints = method_colours(methods)
-        for i, ((method, found), tint) in enumerate(zip(methods.items(), tints)):
+        tints, bases = method_colours(methods), [colour(method) or GREY for method in methods]
+        for i, ((method, found), tint, base) in enumerate(zip(methods.items(), tints, bases)):
             means, halves = zip(*found.values())
             x = [place + (i - (len(methods) - 1) / 2) * 0.8 / len(methods) for place in range(len(groups))]
-            ax.bar(x, means, 0.74 / len(methods), yerr=halves, capsize=2, color=tint, label=method)
+            hatch = HATCHES[bases[:i].count(base) % len(HATCHES)]
+            width = 0.74 / len(methods)
+            ax.bar(x, means, width, yerr=halves, capsize=2, label=method, color=tint, edgecolor=base, hatch=hatch)
+            for place, group, mean, half in zip(x, groups, means, halves):
+                if group in printed:
+                    text = f" {mean:.2f}" if limits[1] < 2 else f" {mean:.0f}"
+                    ax.text(place, mean + half, text, rotation=90, ha="center", va="bottom", fontsize=7)
             said.append(f"{setting}, {method}: " + ", ".join(f"{g} {m:.3g} ± {h:.2g}" for g, (m, h) in found.items()))
         if chance is not None:
             ax.axhline(chance, color="black", linestyle=":", linewidth=1)

@@ -42,9 +42,11 @@ def variant(name: str, **changes: Any) -> Recipe:
 
 
 def shipped() -> list[Recipe]:
-    """Item 1's runs whose checkpoints come with the package, at the rates that `rates` chose."""
+    """Item 1's runs whose checkpoints come with the package: at the rates that `rates` chose, and at the paper's 0.01;
+    and the second seed of CxGrad, in which γ still differed between tasks at the end."""
     chosen = {"CxGrad": 0.003, "frozen": 0.003, "constant": 0.003, "MAML": 0.03}
-    return [variant(name, inner_lr=rate) for name, rate in chosen.items()]
+    first = [variant(name, inner_lr=rate) for name, rate in chosen.items()]
+    return [*first, variant("CxGrad", inner_lr=0.003, seed=1), *(variant(n, inner_lr=0.01) for n in ("CxGrad", "MAML"))]
 
 
 def searches(name: str, poolings: int, folder: Path) -> list[Recipe]:
@@ -163,7 +165,8 @@ def gather(results: Path, out: Path = PRETRAINED) -> None:
 def condensed(result: dict[str, Any]) -> dict[str, Any]:
     """What is shipped of a result: of a search its mean, of a whole run also what figures and paired tests need.
 
-    "right" is the number of images answered rightly in each test task, of ways · queries.
+    "right" is the number of images answered rightly in each test task, of ways · queries; "validation" is of a whole
+    run a list of meta-iteration, mean and half of the 95 % interval over tasks.
     """
     about = ("recipe", "command", "commit", "engine", "device", "torch", "date", "diverged")
     short: dict[str, Any] = {key: result[key] for key in about if key in result}
@@ -174,6 +177,7 @@ def condensed(result: dict[str, Any]) -> dict[str, Any]:
         right = [round(images * share) for share in result["test"]["per_task"]]
         short["test"] = summary(result["test"]) | {"right": right}
     if "cka" in result:
+        short["validation"] = [[done, round(mean, 4), round(ci95, 4)] for done, mean, ci95 in result["validation"]]
         short["cka"] = {layer: [round(value, 3) for value in values] for layer, values in result["cka"].items()}
         short["probes"] = [rounded(look) for look in result["probes"]]
     return short
