@@ -156,7 +156,7 @@ def test_the_dials_are_those_of_the_notebooks_panel(visit: Any) -> None:
     exec(page.locator(".cx-gammas code").inner_text().partition("; ")[2], {"panel": panel})
     bars = page.locator(".cx-gammas rect").evaluate_all("bars => bars.map(bar => Number(bar.dataset.value))")
     assert bars[1:10:2] == pytest.approx(list(panel.grad.values()), rel=1e-3)
-    assert bars[11:20:2] == pytest.approx(list(panel.turn.values()), rel=1e-3)
+    assert bars[11:20:2] == pytest.approx(list(panel.relative.values()), rel=1e-3)
     shown = page.locator(".cx-gammas circle").evaluate_all("dots => dots.map(dot => Number(dot.dataset.y))")
     assert shown[6:] == pytest.approx(panel.accuracy, abs=2)  # an image of 75 may stand between two answers
     panel.close()

@@ -344,18 +344,18 @@ def test_only_exercises_can_be_checked() -> None:
 # --- the dials of notebook 05
 
 
-def test_the_dials_set_the_norms_and_the_turn_follows_their_square() -> None:
+def test_the_dials_set_the_norms_and_the_relative_step_follows_their_square() -> None:
     torch.manual_seed(0)
     images = torch.arange(6 * 8).remainder(7).mul(30).byte().view(48, 1, 1, 1).expand(48, 1, 16, 16).clone()
     images[:, :, ::2] //= 2
     data = ImageClasses(images, torch.arange(6).repeat_interleave(8), tuple("abcdef"))
     method = CxGrad(Conv4(1, 16, 3, width=4), inner_lr=0.01, inner_steps=2)
     panel = gamma_dials(method, TaskSampler(data, 3, 2, 3), episodes=2, backend="png")
-    grad, turn = panel.grad["block 4"], panel.turn["block 4"]
+    grad, relative = panel.grad["block 4"], panel.relative["block 4"]
     panel.gamma[3].value = panel.gamma[3].value / 2
     assert panel.grad["block 4"] == pytest.approx(2 * grad, rel=0.02)
-    assert panel.turn["block 4"] == pytest.approx(4 * turn, rel=0.04)
-    assert panel.turn["block 1"] == pytest.approx(panel.constant[1]["block 1"], rel=0.02)
+    assert panel.relative["block 4"] == pytest.approx(4 * relative, rel=0.04)
+    assert panel.relative["block 1"] == pytest.approx(panel.constant[1]["block 1"], rel=0.02)
     assert type(method) is CxGrad and not method.frozen_context, "a copy is changed"
     other = gamma_dials(method, TaskSampler(data, 3, 2, 3), episodes=2, backend="png")
     exec(panel.code(), {"panel": other})

@@ -24,7 +24,7 @@ START = math.log(2)  # softplus(0), the answer of an untrained generator
 SHADE = "#BBBBBB"
 PANES = {
     "gradient": Pane(y_label="gradient norm", log_y=True, y_limits=(0.1, 1000)),
-    "turn": Pane(y_label="turn, % of the norm", log_y=True, y_limits=(0.01, 1000)),
+    "relative step": Pane(y_label="relative step, %", log_y=True, y_limits=(0.01, 1000)),
     "accuracy": Pane("", "inner steps", "accuracy, %", y_limits=(0, 100), legend="lower right"),
 }
 Look = tuple[dict[str, float], dict[str, float], list[float]]
@@ -41,19 +41,19 @@ def path_at(method: CxGrad, support: Batch, gammas: Tensor) -> tuple[list[Theta]
 
 
 def look_at(method: CxGrad, tasks: Tasks, episodes: int, gamma: Sequence[float]) -> Look:
-    """Gradient norm and turn of each layer in the first inner step, and accuracy in % before and after each step."""
+    """Gradient norm and relative step of each layer at first, and accuracy in % before and after each inner step."""
     gammas = torch.tensor([gamma] * method.inner_steps)
-    grads, turns, accuracies = [], [], []
+    grads, moves, accuracies = [], [], []
     with torch.no_grad():
         for support, (images, labels) in tasks.episodes(episodes):
             thetas, trace = path_at(method, support, gammas)
             norms = {kind: layer_norms(trace[:1], kind) for kind in ("grad", "update", "weight")}  # type: ignore[arg-type]
             grads.append([norms["grad"][layer][0] for layer in LAYERS])
-            turns.append([100 * norms["update"][layer][0] / norms["weight"][layer][0] for layer in LAYERS])
+            moves.append([100 * norms["update"][layer][0] / norms["weight"][layer][0] for layer in LAYERS])
             found = [(method.logits(theta, images).argmax(1) == labels).double().mean() for theta in thetas]
             accuracies.append(100 * torch.stack(found))
-    grad, turn = (dict(zip(LAYERS, torch.tensor(rows).mean(0).tolist())) for rows in (grads, turns))
-    return grad, turn, torch.stack(accuracies).mean(0).tolist()
+    grad, relative = (dict(zip(LAYERS, torch.tensor(rows).mean(0).tolist())) for rows in (grads, moves))
+    return grad, relative, torch.stack(accuracies).mean(0).tolist()
 
 
 class GammaPanel(Panel):
@@ -61,7 +61,8 @@ class GammaPanel(Panel):
 
     Attributes:
         gamma: the four sliders.
-        grad, turn: of each layer in the first inner step, means over the tasks; the turn in percent.
+        grad, relative: of each layer in the first inner step, means over the tasks: the norm of its gradient, and the
+            relative step α‖g‖/‖W‖ in percent.
         accuracy: in percent before the first inner step and after each one.
     """
 
@@ -82,12 +83,12 @@ class GammaPanel(Panel):
         return look_at(self.method, self.tasks, self.count, gamma)
 
     def redraw(self) -> None:
-        self.grad, self.turn, self.accuracy = self.look([slider.value for slider in self.gamma])
+        self.grad, self.relative, self.accuracy = self.look([slider.value for slider in self.gamma])
         colours = [LAYER_COLOURS[layer] for layer in LAYERS]
-        shown = zip(("gradient", "turn"), (self.grad, self.turn), self.constant[:2])
+        shown = zip(("gradient", "relative step"), (self.grad, self.relative), self.constant[:2])
         for name, now, before in shown:
             grey = Bars(LAYERS, [before[layer] for layer in LAYERS], [SHADE] * 5, fmt="")
-            self.chart.set(name, grey, Bars(LAYERS, [now[layer] for layer in LAYERS], colours), title=f"{name}, step 1")
+            self.chart.set(name, grey, Bars(LAYERS, [now[layer] for layer in LAYERS], colours), title=f"first {name}")
         steps = list(range(len(self.accuracy)))
         lines = [Line(steps, self.constant[2], "all γ = 0.69", GREY, dashed=True, markers=True)]
         lines += [Line(steps, self.accuracy, "your γ", "#D55E00", markers=True)]
@@ -96,10 +97,10 @@ class GammaPanel(Panel):
 
     def alt(self) -> str:
         gammas = ", ".join(f"{slider.value:.2g}" for slider in self.gamma)
-        turns = ", ".join(f"{layer} {value:.2g} %" for layer, value in self.turn.items())
+        moves = ", ".join(f"{layer} {value:.3g} %" for layer, value in self.relative.items())
         return (
-            f"With γ = {gammas} the first inner step turns the layers by: {turns}. The accuracy after "
-            f"{len(self.accuracy) - 1} steps is {self.accuracy[-1]:.0f} %; with all γ at 0.69 it is "
+            f"With γ = {gammas} the first inner step moves the layers by {moves} of their norms. "
+            f"The accuracy after {len(self.accuracy) - 1} steps is {self.accuracy[-1]:.0f} %; with all γ at 0.69 it is "
             f"{self.constant[2][-1]:.0f} %."
         )
 
@@ -107,8 +108,9 @@ class GammaPanel(Panel):
 def gamma_dials(method: CxGrad, tasks: Tasks, episodes: int = 4, backend: Backend | None = None) -> GammaPanel:
     """A panel with a slider for the norm of each block's kernel, the same for all tasks and steps.
 
-    Left and middle: gradient norm of each layer, and by how much of its norm the first step moves it. Right: accuracy
-    on the query sets. Grey is an adaptation with all four norms where an untrained generator puts them, 0.69.
+    Left and middle: gradient norm of each layer, and its first relative step, by how much of its norm the step moves
+    it. Right: accuracy on the query sets. Grey is an adaptation with all four norms where an untrained generator puts
+    them, 0.69.
 
     Args:
         method: its network and inner rate are used; a copy is changed.

@@ -21,14 +21,14 @@ function accuracy(method, theta, { images, labels }) {
   return (100 * right.length) / labels.length;
 }
 
-/** Gradient norm and turn (%) of each layer in the first inner step, and accuracy (%) before and after each step. */
+/** Gradient norm and relative step α‖g‖/‖W‖ (%) of each layer at first, and accuracy (%) before and after each inner step. */
 export function adapt(method, { support, query }, gammas) {
   let theta = method.tensors, first = null;
   const accuracies = [accuracy(method, theta, query)];
   for (let k = 0; k < method.inner_steps; k++) {
     const scaled = setNorms(theta, gammas), { theta: after, grads } = MAML.prototype.step.call(method, scaled, support, k);
     const norms = LAYERS.map((_, i) => layerNorm(grads, i));
-    first ??= { norms, turns: norms.map((value, i) => (100 * method.inner_lr * value) / layerNorm(scaled, i)) };
+    first ??= { norms, relative: norms.map((value, i) => (100 * method.inner_lr * value) / layerNorm(scaled, i)) };
     theta = after;
     accuracies.push(accuracy(method, theta, query));
   }
@@ -41,9 +41,9 @@ function show(method, task, constant, state) {
   const lines = [{ x: steps, y: constant.accuracies, colour: "#7F7F7F", dashed: true, points: true }, { x: steps, y: now.accuracies, colour: "#D55E00", points: true }];
   const told = `Accuracy after each step: ${now.accuracies.map((value) => value.toFixed(0)).join(", ")} %.`;
   return {
-    words: `γ = ${gammas.join(", ")}: block 4 turns by ${now.turns[3].toPrecision(2)} % in the first step; ${after} % right after ${steps.length - 1} steps, where four times 0.69 gives ${before} %.`,
+    words: `γ = ${gammas.join(", ")}: the first step moves block 4 by ${now.relative[3].toPrecision(3)} % of its norm; ${after} % right after ${steps.length - 1} steps, where four times 0.69 gives ${before} %.`,
     figures: [["gradient norm in the first step (grey: all γ at 0.69)", layerBars(now.norms, constant.norms, "Gradient norm")],
-      ["turn in the first step, % of the weight's norm", layerBars(now.turns, constant.turns, "Turn in percent")],
+      ["relative step at first, % of the weight's norm", layerBars(now.relative, constant.relative, "Relative step in percent")],
       ["accuracy on the 75 query images after each step, %", plot(lines, [0, steps.length - 1], [0, 100], told)]],
     python: `panel = gamma_dials(cxgrad, test, episodes=1); for slider, value in zip(panel.gamma, (${gammas.join(", ")})): slider.value = value`,
   };
