@@ -163,9 +163,9 @@ def front_page() -> str:
     """index.md with what has been measured filled in."""
     measured = json.loads((ROOT / "results" / "drawings.json").read_text(encoding="utf-8"))
     as_drawn = [row for row in measured["rows"] if (row["images"], row["batch"]) == ("drawn", "with_support")]
-    numbers = {f"{row['method']}_{row['shots']}": f"{100 * row['mean']:.0f} %" for row in as_drawn}
+    numbers = {f"{row['method']}_{row['shots']}": f"{100 * row['mean']:.0f}\N{NO-BREAK SPACE}%" for row in as_drawn}
     by_itself = [row for row in measured["rows"] if (row["images"], row["batch"]) == ("drawn", "alone")]
-    numbers |= {f"{row['method']}_alone": f"{100 * row['mean']:.0f} %" for row in by_itself}
+    numbers |= {f"{row['method']}_alone": f"{100 * row['mean']:.0f}\N{NO-BREAK SPACE}%" for row in by_itself}
     widest = max(row["ci95"] for row in as_drawn + by_itself)
     numbers |= {"tasks": str(measured["tasks"]), "ci": f"{100 * widest:.1f}"}
     text = (SITE / "index.md").read_text(encoding="utf-8")

@@ -130,4 +130,4 @@ def test_measured_numbers_stand_on_the_front_page(visit: Any) -> None:
     text = visit("index").locator("main").inner_text()
     for row in json.loads((ROOT / "results" / "drawings.json").read_text())["rows"]:
         if (row["images"], row["batch"]) == ("drawn", "with_support"):
-            assert f"{100 * row['mean']:.0f} %" in text
+            assert f"{100 * row['mean']:.0f}\N{NO-BREAK SPACE}%" in text
