@@ -97,7 +97,9 @@ def fan(loss: Callable[[Tensor, bool], Tensor], points: Tensor) -> Picture:
         start = points.detach().requires_grad_()
         (slope,) = torch.autograd.grad(loss(start, normalised).sum(), start)
         ax.quiver(*points.T, *-slope.T, color="black", angles="xy", scale_units="xy", scale=0.45, width=0.005)
-        ax.set(xlabel="$w_1$", ylabel="$w_2$", aspect="equal", title="with batch norm" if normalised else "without")
+        ax.set(
+            xlabel="$w_1$", ylabel="$w_2$", aspect="equal", title=f"{'with' if normalised else 'without'} batch norm"
+        )
     return Picture(
         figure,
         "Two loss surfaces over w, with arrows downhill. Without batch norm a valley; with it a fan of rays out of the "
@@ -130,38 +132,45 @@ def parting(by_step: Mapping[str, Tensor], trained: str) -> Picture:
     return Picture(figure, f"Accuracy before and after five steps, and difference to {trained}. {'; '.join(said)}.")
 
 
-def two_slopes(factors: Sequence[float], norms: Mapping[str, Sequence[float]], turns: Sequence[float]) -> Picture:
-    """Gradient norm of every layer, and block 4's turn in one step, over the factor on block 4's kernel."""
+def two_slopes(factors: Sequence[float], norms: Mapping[str, Sequence[float]], relative: Sequence[float]) -> Picture:
+    """Gradient norm of every layer, and block 4's relative step α‖g‖/‖W‖, over the factor on block 4's kernel."""
     figure, (left, right) = axes(10, 3.3, 2)
     for (layer, tint), style in zip(LAYER_COLOURS.items(), ("-", "--", "-.", "-", "-")):
         left.plot(factors, norms[layer], style, marker="o", markersize=3, color=tint, label=layer)
     middle = len(factors) // 2
-    right.plot(factors, turns, "o", color=LAYER_COLOURS["block 4"], label="measured")
-    law = [turns[middle] * (factors[middle] / a) ** 2 for a in factors]
+    right.plot(factors, relative, "o", color=LAYER_COLOURS["block 4"], label="measured")
+    law = [relative[middle] * (factors[middle] / a) ** 2 for a in factors]
     right.plot(factors, law, color=GREY, linewidth=1, label="slope −2")
     left.set(ylabel="gradient norm")
-    right.set(ylabel="turn of block 4 in one step, α‖g‖/‖W‖")
+    right.set(ylabel="relative step of block 4, α‖g‖/‖W‖")
     for ax in (left, right):
         ax.set(xscale="log", yscale="log", xlabel="a, factor on block 4's kernel")
         ax.legend(frameon=False, fontsize=9)
     return Picture(
         figure,
         f"Over a from {factors[0]:g} to {factors[-1]:g}: block 4's gradient falls with slope −1, all others are flat; "
-        "its turn in one step falls with slope −2.",
+        "its relative step falls with slope −2.",
     )
 
 
 def lengths_over_steps(lengths: Tensor, pythagoras: Tensor) -> Picture:
-    """Norms of five layers over the steps of gradient descent, relative to the start: (steps, 5), and their law."""
+    """Norms of five layers before and after each step of gradient descent, relative to the start, and their law.
+
+    Args:
+        lengths, pythagoras: (steps + 1, 5).
+    """
     figure, (ax,) = axes(6.5, 3)
     for i, (layer, tint) in enumerate(LAYER_COLOURS.items()):
-        ax.plot(lengths[:, i] / lengths[0, i], "o", markersize=3.5, color=tint, label=layer)
+        steps = range(1, len(lengths))  # at the start all are 1
+        ax.plot(steps, lengths[1:, i] / lengths[0, i], "o", markersize=3.5, color=tint, label=layer)
         if layer != "head":
-            ax.plot(range(1, len(lengths)), pythagoras[:-1, i] / lengths[0, i], color="black", linewidth=0.8)
+            ax.plot(pythagoras[:, i] / lengths[0, i], color="black", linewidth=0.8)
     ax.set(xlabel="steps of gradient descent", ylabel="norm, relative to the start")
     ax.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
     last = ", ".join(f"{layer} {x:.2f}" for layer, x in zip(LAYER_COLOURS, lengths[-1] / lengths[0]))
-    return Picture(figure, f"Norms over {len(lengths)} steps, relative to the start; kernels on Pythagoras: {last}.")
+    return Picture(
+        figure, f"Norms over {len(lengths) - 1} steps, relative to the start; kernels on Pythagoras: {last}."
+    )
 
 
 def outer_slopes(slopes: Mapping[str, Evaluation]) -> Picture:
