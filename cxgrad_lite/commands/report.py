@@ -56,8 +56,8 @@ def gamma_table(arms: Sequence[Arm]) -> str:
             for look in (looks[2 * len(looks) // 3], looks[-1]):
                 spread = max(100 * s / g for s, g in zip(look["gamma_std"], look["gamma"]))
                 gamma = [f"{value:.2f}" for value in look["gamma"]]
-                rows.append([a.title, result["recipe"]["seed"], look["iteration"], *gamma, f"{spread:.2g} %"])
-    return table(["runs", "seed", "iteration", "γ₁", "γ₂", "γ₃", "γ₄", "largest spread over tasks"], rows)
+                rows.append([a.title, 32 >> result["recipe"]["poolings"], result["recipe"]["seed"], look["iteration"], *gamma, f"{spread:.2g} %"])
+    return table(["runs", "map", "seed", "iteration", "γ₁", "γ₂", "γ₃", "γ₄", "largest spread over tasks"], rows)
 
 
 def gap_table(one: Arm, other: Arm) -> str:
@@ -174,7 +174,7 @@ def report(folder: Path, template: str) -> str:
         ),
         gap=gap_table(main["CxGrad"], main["MAML"]),
         layers=layer_table(list(main.values())),
-        gamma=gamma_table([main["CxGrad"], study.usual[0], main["frozen"]]),
+        gamma=gamma_table([main["CxGrad"], study.usual[0], main["frozen"], study.maps[8]["CxGrad"]]),
         others=accuracy_table([main["CxGrad"], *others]),
         others_differences=difference_table([(main["CxGrad"], other) for other in others]),
         rates=rate_table(folder),

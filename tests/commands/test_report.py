@@ -15,7 +15,6 @@ from cxgrad_lite.commands.tables import verdict
 from cxgrad_lite.recipes.results import Arm, difference, mean_and_intervals
 
 RESULTS = Path(__file__).parents[2] / "results"
-PAPERS = {"5×5", "3,000", "50,000", "10,000", "84", "32", "4×4", "95 %"}  # settings, which are no results
 
 
 def test_the_page_is_the_one_that_the_results_make() -> None:
