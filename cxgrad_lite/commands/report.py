@@ -56,7 +56,16 @@ def gamma_table(arms: Sequence[Arm]) -> str:
             for look in (looks[2 * len(looks) // 3], looks[-1]):
                 spread = max(100 * s / g for s, g in zip(look["gamma_std"], look["gamma"]))
                 gamma = [f"{value:.2f}" for value in look["gamma"]]
-                rows.append([a.title, 32 >> result["recipe"]["poolings"], result["recipe"]["seed"], look["iteration"], *gamma, f"{spread:.2g} %"])
+                rows.append(
+                    [
+                        a.title,
+                        32 >> result["recipe"]["poolings"],
+                        result["recipe"]["seed"],
+                        look["iteration"],
+                        *gamma,
+                        f"{spread:.2g} %",
+                    ]
+                )
     return table(["runs", "map", "seed", "iteration", "γ₁", "γ₂", "γ₃", "γ₄", "largest spread over tasks"], rows)
 
 
