@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -101,8 +102,9 @@ class ImageClasses:
         Raises:
             OSError: if the file that they are mapped from has been cut, where reading on would end the program.
         """
-        if self.file and self.file.exists() and self.file.stat().st_size < self.images.nbytes:
-            raise OSError(f"{self.file} was cut short while it was in use; load the data again to have it remade")
+        with suppress(FileNotFoundError):  # a file that was deleted can still be read where it is mapped
+            if self.file and self.file.stat().st_size < self.images.nbytes:
+                raise OSError(f"{self.file} was cut short while it was in use; load the data again to have it remade")
         return self.images[rows]
 
     def select(self, names: Iterable[str]) -> ImageClasses:

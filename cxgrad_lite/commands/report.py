@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..recipes import paper
-from ..recipes.results import Arm, difference, mean_and_intervals, read_result, validation
+from ..recipes.results import Arm, difference, gamma_spread, mean_and_intervals, read_result, validation
 from .tables import Row, accuracy_table, difference_table, half, not_run, signed, table, verdict
 
 NAMES = {"CxGrad": "CxGrad", "frozen": "CxGrad, context frozen", "constant": "CxGrad, γ constant"}
@@ -52,20 +52,11 @@ def gamma_table(arms: Sequence[Arm]) -> str:
     rows: list[Row] = []
     for a in arms:
         for result in (result for result in a.results if "gamma" in result["probes"][-1]):
-            looks = result["probes"]
+            looks, recipe = result["probes"], result["recipe"]
             for look in (looks[2 * len(looks) // 3], looks[-1]):
-                spread = max(100 * s / g for s, g in zip(look["gamma_std"], look["gamma"]))
                 gamma = [f"{value:.2f}" for value in look["gamma"]]
-                rows.append(
-                    [
-                        a.title,
-                        32 >> result["recipe"]["poolings"],
-                        result["recipe"]["seed"],
-                        look["iteration"],
-                        *gamma,
-                        f"{spread:.2g} %",
-                    ]
-                )
+                run = [a.title, 32 >> recipe["poolings"], recipe["seed"], look["iteration"]]
+                rows.append([*run, *gamma, f"{gamma_spread(look):.2g} %"])
     return table(["runs", "map", "seed", "iteration", "γ₁", "γ₂", "γ₃", "γ₄", "largest spread over tasks"], rows)
 
 

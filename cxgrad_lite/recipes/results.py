@@ -132,6 +132,11 @@ class Arm:
         return mean(mean(result["cka"][layer]) for result in self.results)
 
 
+def gamma_spread(look: dict[str, Any]) -> float:
+    """In a look at the inner loop, the standard deviation over tasks of the γ that varies most, in per cent of it."""
+    return max(100 * std / gamma for std, gamma in zip(look["gamma_std"], look["gamma"]))
+
+
 def mean_and_intervals(values: Tensor) -> tuple[float, float, float]:
     """Mean of (seeds, tasks) values, and half the 95 % interval over tasks and over seeds (NaN for one seed).
 

@@ -13,7 +13,7 @@ from cxgrad_lite.course.lesson.leak import deviations
 from cxgrad_lite.recipes import paper, pretrained
 from cxgrad_lite.recipes.course import context_studies
 from cxgrad_lite.recipes.recipe import PRETRAINED
-from cxgrad_lite.recipes.results import read_result
+from cxgrad_lite.recipes.results import gamma_spread, read_result
 
 
 def test_the_microscope_shows_a_leak_that_is_proportional_to_eps() -> None:
@@ -46,6 +46,4 @@ def test_the_stored_photographs_agree_with_the_runs() -> None:
         assert len(here) == 100 and abs(here.mean() - there.mean()) < 3 * error
         assert sum(run["right"]["neither"]) / 7500 < 0.3
         if "another task's" in run["right"]:  # the last probe of the run is of eight validation tasks
-            last = result["probes"][-1]
-            probed = max(100 * std / mean for std, mean in zip(last["gamma_std"], last["gamma"]))
-            assert 1 / 3 < max(run["spread"]) / probed < 3
+            assert 1 / 3 < max(run["spread"]) / gamma_spread(result["probes"][-1]) < 3
