@@ -189,6 +189,20 @@ CLAIMS = {
         ("forgetful stream",),
         {"iterations=30": "iterations=3", "== 12": "== 1", "== 30": "== 3"},
     ),
+    "10 layer norm needs no company": Claim(
+        "10",
+        "with_layer_norm == with_layer_norm",
+        ("ε = 1e-5",),
+        {
+            'draw_doodles("doodles")': "draw_doodles(tempfile.mkdtemp())",
+            "range(20)": "range(1)",
+            "episodes=30)": "episodes=2)",
+            "episodes=300": "episodes=3",
+            "iterations=30": "iterations=1",
+            "iterations=120": "iterations=1",
+            "episodes=20": "episodes=2",
+        },
+    ),
 }
 
 
