@@ -115,6 +115,7 @@ async def run(job: dict[str, Any]) -> None:
     kernel._kernel_spec = KernelSpec(argv=[*job["argv"], "-f", "{connection_file}"], interrupt_mode="message")
     client = Client(new_notebook(), kernel, startup_timeout=SETUP_SECONDS, allow_errors=True)
     client.raise_on_iopub_timeout, client.shutdown_kernel = False, "immediate"
+    client.iopub_timeout = SETUP_SECONDS  # an error may arrive late on a busy machine; the limits end what never ends
     client.limits, seconds = job["limits"], job["limits"]["cell_seconds"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # else it could write between these lines
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import os
@@ -63,7 +64,15 @@ def save_checkpoint(path: str | Path, method: Method, **provenance: Any) -> None
     header = {"format": FORMAT, "recipe": recipe_of(method), "provenance": provenance}
     state = {name: t.detach().cpu().contiguous() for name, t in method.state_dict().items()}
     with whole_file(Path(path)) as unfinished:
-        save_file(state, unfinished, metadata={"cxgrad_lite": json.dumps(header)})
+        save_file(state, unfinished, metadata={"cxgrad_lite": json.dumps(header), "sha256": digest(state)})
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of all numbers, in the order of their names: a flipped bit makes another weight that looks as good."""
+    whole = hashlib.sha256()
+    for name in sorted(tensors):
+        whole.update(tensors[name].cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
 
 
 @contextmanager
@@ -93,6 +102,11 @@ def read_header(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not a checkpoint of this package, or is damaged.
     """
+    return _header_and_digest(path)[0]
+
+
+def _header_and_digest(path: str | Path) -> tuple[Any, str | None]:
+    """The digest is None in files that are older than it."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no checkpoint at {path}")
     try:
@@ -109,7 +123,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
     if isinstance(header, dict) and isinstance(header.get("format"), int) and header["format"] > FORMAT:
         raise ValueError(f"{path} was written by a newer version of cxgrad_lite; please update")
     check_header(header, path)
-    return header
+    return header, metadata.get("sha256")
 
 
 def load_checkpoint(path: str | Path, into: Method | None = None) -> Method:
@@ -120,7 +134,8 @@ def load_checkpoint(path: str | Path, into: Method | None = None) -> Method:
         ValueError: if it is not a checkpoint of this package, is damaged, has a setting or tensor that cannot be, or
             was made by another recipe than that of ``into``.
     """
-    stored = read_header(path)["recipe"]
+    header, stored_digest = _header_and_digest(path)
+    stored = header["recipe"]
     with torch.device("meta"):  # without memory: whether the file has the tensors for it comes first
         planned = build_stored(stored, path)
     recipe = recipe_of(planned)  # options that the file is too old to know have their defaults
@@ -128,8 +143,11 @@ def load_checkpoint(path: str | Path, into: Method | None = None) -> Method:
         pairs = [(part, recipe[part], ours[part]) for part in recipe if recipe[part] != ours[part]]
         said, given = ", ".join(f"{p}={s}" for p, s, _ in pairs), ", ".join(f"{p}={o}" for p, _, o in pairs)
         raise ValueError(f"the recipe of {path} does not match: stored {said}; given {given}")
-    tensors = with_positions(load_file(str(path)), planned)
+    numbers = load_file(str(path))
+    tensors = with_positions(numbers, planned)
     check_tensors(tensors, planned.state_dict(), path)
+    if stored_digest not in (None, digest(numbers)):
+        raise ValueError(f"{path} is damaged: its numbers are not those that were written (SHA-256 differs)")
     method = build_stored(stored, path) if into is None else into
     method.load_state_dict(tensors)
     return method

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +83,17 @@ def test_an_attack_costs_its_own_cell_only(wall: str) -> None:
 def test_code_that_waits_may_wait_longer_than_it_may_compute() -> None:
     short, long = ran("", "import time; time.sleep(3)", "import time; time.sleep(30)")
     assert short == [] and long[0]["evalue"] == "stopped: out of time"
+
+
+def test_an_error_that_arrives_late_is_still_an_error() -> None:
+    # nbclient gives up after four seconds, which a busy machine can need: the canary of a right answer "passed" then.
+    late = """
+        import sys, time
+        sys.stdout.flush_timeout = sys.stderr.flush_timeout = 0.1
+        get_ipython().kernel.iopub_thread.schedule(lambda: time.sleep(5))
+        1 / 0
+    """
+    assert [output["ename"] for output in ran("", textwrap.dedent(late))[0]] == ["ZeroDivisionError"]
 
 
 def test_a_kernel_that_does_not_start_stops_the_grading(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,14 @@ def test_a_tensor_that_cannot_be_is_named(checkpoint: Path, tensors: dict[str, A
         load_checkpoint(rewrite(checkpoint, **tensors))
 
 
+def test_a_flipped_bit_makes_no_other_weight(checkpoint: Path) -> None:
+    data = bytearray(checkpoint.read_bytes())
+    data[-7] ^= 1  # of the last number: still finite
+    checkpoint.write_bytes(data)
+    with pytest.raises(ValueError, match=rf"{checkpoint.name} is damaged: its numbers are not those"):
+        load_checkpoint(checkpoint)
+
+
 @pytest.mark.parametrize(
     "change, words",
     [
