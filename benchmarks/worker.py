@@ -25,7 +25,7 @@ import torch
 from contenders import CONTENDERS
 from jobs import Job
 
-from cxgrad_lite.training.host import peak_megabytes
+from cxgrad_lite.training.machine import peak_megabytes
 
 # glibc: freed memory stays in the process, because the large tensors of a meta-step are wanted again in the next one.
 TUNED = {"MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_MMAP_THRESHOLD_": "4294967296"}

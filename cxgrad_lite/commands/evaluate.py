@@ -24,7 +24,7 @@ from ..recipes.recipe import SPLIT_SEEDS, Recipe
 from ..recipes.results import write_json
 from ..training.checkpoints import load_checkpoint, read_header
 from ..training.evaluation import Evaluation, evaluate
-from ..training.gate import check, suggestion
+from ..training.settings import check, suggestion
 from .options import choose_device, place, positive
 
 

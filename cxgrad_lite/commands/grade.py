@@ -35,7 +35,7 @@ def add_grade_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
 def _grade(options: argparse.Namespace) -> None:
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # seconds to import, for addresses in notebooks
     from ..course.grade import grade  # needs nbgrader, which the package itself does not
-    from ..course.walls import Limits
+    from ..course.sandbox import Limits
 
     limits = Limits(cell_seconds=options.seconds, seconds=20 * options.seconds)
     say = lambda line: print(line, flush=True)  # noqa: E731

@@ -24,7 +24,7 @@ from ..recipes.published import find_recipe
 from ..recipes.recipe import Recipe
 from ..recipes.results import read_result
 from ..training.engines import Engine
-from ..training.host import keep_freed_memory
+from ..training.machine import keep_freed_memory
 from .errors import FAILED, GOOD, CommandFailed, Stopped, sentence
 from .options import choose_device, positive
 

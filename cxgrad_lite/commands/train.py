@@ -25,11 +25,11 @@ from ..recipes.published import PUBLISHED, find_recipe, shipped_names
 from ..recipes.recipe import Recipe
 from ..training.checkpoints import save_checkpoint
 from ..training.engines import Engine, Precision
-from ..training.gate import check_method, from_texts
-from ..training.host import keep_freed_memory, peak_memory
 from ..training.loop import TrainConfig, meta_steps, meta_train
+from ..training.machine import keep_freed_memory, peak_memory
 from ..training.parallel import rank, world_size
 from ..training.resume import RunFolder
+from ..training.settings import check_method, from_texts
 from ..training.state import History, Run
 from .errors import GOOD, INTERRUPTED, CommandFailed
 from .options import choose_device, place, positive, whole

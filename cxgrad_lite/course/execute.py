@@ -1,7 +1,7 @@
 """Runs one hand-in with nbclient, as nbgrader does, and prints the outputs of each cell as a line of JSON.
 
 Runs by its path, in a process of its own: it imports nothing of the package and knows only the notebook that it is
-given. Its kernel is the program inside the walls. If not all cells ran, the last line says why: ``{"lost": reason}``
+given. Its kernel is the program inside the sandbox. If not all cells ran, the last line says why: ``{"lost": reason}``
 where the others can run without the next one, ``{"over": reason}`` where they cannot.
 """
 

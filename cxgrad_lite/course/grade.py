@@ -1,7 +1,7 @@
 """Grades a class with nbgrader: collects, runs each hand-in behind walls, and writes sheet, feedback and a list.
 
 nbgrader keeps the gradebook, has the form for the points that a person gives, and writes the feedback, all in
-``OUT/course``. Only its execution is replaced, by that of `walls`.
+``OUT/course``. Only its execution is replaced, by that of `sandbox`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import Any
 from nbgrader.apps import NbGraderAPI
 from traitlets.config import Config
 
-from . import walls
+from . import sandbox
 from .canaries import broken, canary
 from .collect import HandIn, collect
 from .handout import Notebook, read, text
 from .restore import ODD, GradingError, is_locked, is_test, name_of, read_hand_in, restored, source_of
-from .walls import NO_WALL, Limits, error
+from .sandbox import NO_WALL, Limits, error
 
 CONFIG = '''"""Run nbgrader's commands, or JupyterLab with its Formgrader tab, in this folder."""
 
@@ -155,7 +155,7 @@ def grade(
     """
     sources = read_sources(source, only)
     hand_ins = collect(path, {n: {name_of(c) for c in s["cells"]} - {""} for n, s in sources.items()})
-    book, wall = GradeBook(out, sources), walls.strongest_wall()
+    book, wall = GradeBook(out, sources), sandbox.strongest_wall()
     new = [hand_in for hand_in in hand_ins if not book.record(hand_in)]
     say(f"Each hand-in runs in {wall}." if wall else NO_WALL)
     say(f"{len(hand_ins)} hand-ins, {len(hand_ins) - len(new)} of them graded before")
@@ -214,7 +214,7 @@ def _execute(cells: list[dict[str, Any]], wall: str, limits: Limits) -> list[str
         plan.append({"kind": kind, "source": source_of(cell)})
         marks.append(canary(source_of(cell)) if kind == "test" else ("", ""))
         plan.append({"kind": "canary", "source": marks[-1][0]})
-    outputs, reasons = walls.run(plan, wall, limits), []
+    outputs, reasons = sandbox.run(plan, wall, limits), []
     for cell, (_, mark), own, after in zip(code, marks, outputs[::2], outputs[1::2]):
         reason = next((_line(output) for output in own if output["output_type"] == "error"), "")
         if mark and not reason and (reason := broken(after, mark)):

@@ -36,7 +36,7 @@ from IPython.display import DisplayHandle, display
 
 from ..plots.marks import Bars, Images, Line, Pane, Points
 from ..plots.style import Picture
-from ..training.host import Worker
+from ..training.machine import Worker
 from .charts import Chart
 
 __all__ = ["Bars", "Chart", "Images", "Line", "Pane", "Panel", "Points", "weak"]

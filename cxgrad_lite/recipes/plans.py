@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..training.engines import Engine
-from ..training.gate import suggestion
+from ..training.settings import suggestion
 from . import paper
 from .course import course_recipes
 from .recipe import Recipe

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..training.checkpoints import read_header
-from ..training.gate import suggestion
+from ..training.settings import suggestion
 from .recipe import PRETRAINED, Recipe
 
 MINI, TIERED = "mini_imagenet", "tiered_imagenet"

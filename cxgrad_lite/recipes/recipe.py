@@ -16,8 +16,8 @@ from ..core.maml import MAML
 from ..core.method import Method
 from ..core.nets import Activation, Norm
 from ..training.checkpoints import build, load_checkpoint, read_header
-from ..training.gate import check, check_method, suggestion
 from ..training.loop import History, TrainConfig, meta_train
+from ..training.settings import check, check_method, suggestion
 from ..zoo.registry import METHODS
 from .images import load_images
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..core.method import Method
 from ..core.nets import Conv4
-from .gate import check_header, check_method
+from .settings import check_header, check_method
 
 FORMAT = 1
 NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -48,7 +48,7 @@ def build(recipe: dict[str, Any]) -> Method:
     """A new method from a recipe; its weights are fresh.
 
     Raises:
-        ValueError: if there is no such method, or an option does not fit (see `gate`).
+        ValueError: if there is no such method, or an option does not fit (see `settings`).
     """
     return check_method(recipe["method"], recipe["options"])(Conv4(**recipe["net"]), **recipe["options"])
 

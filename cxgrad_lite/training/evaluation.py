@@ -27,7 +27,7 @@ from .engines import (
     other_stream,
     warn_of_eager,
 )
-from .host import fit_threads
+from .machine import fit_threads
 from .parallel import rank, share, total, world_size
 
 ProtocolName = Literal["tasks", "paper"]

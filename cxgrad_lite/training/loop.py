@@ -18,7 +18,7 @@ from .engines import GRAPHS, arithmetic, device_of
 from .evaluation import WEIGHTS, evaluate
 from .fused import fused_blocks
 from .graph import Captured
-from .host import fit_threads
+from .machine import fit_threads
 from .overflow import check_gradients, check_losses, finite_gradients, in_iteration, look
 from .parallel import any_process, average_gradients, check_split, rank, share, total
 from .resume import RunFolder

@@ -21,8 +21,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from .checkpoints import recipe_of, save_checkpoint, whole_file
-from .gate import check
 from .parallel import rank
+from .settings import check
 from .state import Run, settings_of_tasks
 
 LAST, PREVIOUS, NEW, METRICS = "last.run", "previous.run", "new.run", "metrics.jsonl"

@@ -19,7 +19,7 @@ from ..core.outer import Tasks, check_tasks
 from .checkpoints import check_tensors
 from .engines import Engine, Precision, choose_engine, device_of
 from .evaluation import WEIGHTS, Evaluation
-from .gate import check, check_table
+from .settings import check, check_table
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class TrainConfig:
     """How the outer loop runs.
 
     Raises:
-        ValueError: if a value has another type or is out of range (see `gate`), or a name is unknown.
+        ValueError: if a value has another type or is out of range (see `settings`), or a name is unknown.
     """
 
     iterations: int = 1000  # meta-iterations: one Adam step each

@@ -18,7 +18,7 @@ import torch
 
 from cxgrad_lite import METHODS, Conv4, Method, TrainConfig, evaluate, meta_train
 from cxgrad_lite.probes import block_outputs
-from cxgrad_lite.training.host import pause_function, release_pool
+from cxgrad_lite.training.machine import pause_function, release_pool
 from data_utils import TaskSampler
 
 newer_openmp = pytest.mark.skipif(pause_function() is None, reason="torch has not brought a newer GNU OpenMP")
@@ -27,7 +27,7 @@ COUNT = """
 import json, threading, torch
 from pathlib import Path
 from cxgrad_lite.live.panel import Worker
-from cxgrad_lite.training.host import release_pool
+from cxgrad_lite.training.machine import release_pool
 
 count = lambda: len(list(Path("/proc/self/task").iterdir()))
 torch.set_num_threads(3)

@@ -18,10 +18,10 @@ from hand_ins import FORKS
 pytest.importorskip("nbclient", reason="comes with nbgrader")
 pytest.importorskip("psutil", reason="comes with ipykernel")
 
-from cxgrad_lite.course import walls  # noqa: E402
+from cxgrad_lite.course import sandbox  # noqa: E402
 from cxgrad_lite.course.restore import GradingError  # noqa: E402
 
-LIMITS = walls.Limits(cell_seconds=2, patience=3)
+LIMITS = sandbox.Limits(cell_seconds=2, patience=3)
 EACH = ["", "bwrap", "docker", "podman"]
 each_wall = pytest.mark.parametrize("wall", EACH)
 PROBES = """
@@ -54,9 +54,9 @@ def port() -> Iterator[int]:
 
 def ran(wall: str, *sources: str) -> list[list[dict[str, Any]]]:
     """Outputs of these cells."""
-    if not walls.works(wall):
-        pytest.skip(f"no {wall} here, or not the image {walls.IMAGE}")
-    return walls.run([{"kind": "own", "source": source} for source in sources], wall, LIMITS)
+    if not sandbox.works(wall):
+        pytest.skip(f"no {wall} here, or not the image {sandbox.IMAGE}")
+    return sandbox.run([{"kind": "own", "source": source} for source in sources], wall, LIMITS)
 
 
 @each_wall
@@ -77,7 +77,7 @@ def test_an_attack_costs_its_own_cell_only(wall: str) -> None:
     if wall:
         assert fine[0]["text"] == "1\n"
     else:  # it ends the process that adopts it, and so its own hand-in
-        assert twice[0]["evalue"] in (walls.KILLED, "the kernel died")
+        assert twice[0]["evalue"] in (sandbox.KILLED, "the kernel died")
 
 
 def test_code_that_waits_may_wait_longer_than_it_may_compute() -> None:
@@ -98,6 +98,6 @@ def test_an_error_that_arrives_late_is_still_an_error() -> None:
 
 def test_a_kernel_that_does_not_start_stops_the_grading(monkeypatch: pytest.MonkeyPatch) -> None:
     # Or every student would get no points, because of a broken image.
-    monkeypatch.setattr(walls, "_wall", lambda *args: [str(shutil.which("false"))])
+    monkeypatch.setattr(sandbox, "_wall", lambda *args: [str(shutil.which("false"))])
     with pytest.raises(GradingError, match="no kernel started"):
-        walls.run([{"kind": "own", "source": "1"}], "", replace(LIMITS))
+        sandbox.run([{"kind": "own", "source": "1"}], "", replace(LIMITS))

@@ -1,4 +1,4 @@
-"""Settings of the host: memory that freed tensors leave behind, threads that compute, and how much memory it took."""
+"""The machine: memory that freed tensors leave behind, threads that compute, and how much memory it took."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts a kernel within limits. Runs by its path, as the program inside the walls: WALL LIMITS -f CONNECTION_FILE."""
+"""Starts a kernel within limits. Runs by its path, as the program in the sandbox: WALL LIMITS -f CONNECTION_FILE."""
 
 import ctypes
 import json

@@ -122,7 +122,7 @@ def _kernel(wall: str, folder: Path, limits: Limits) -> list[str]:
     )
     # DATA, not AS: torch's libraries alone map gigabytes.
     most = {"CPU": limits.seconds, "FSIZE": limits.disk, "DATA": limits.memory, "CORE": 0, "NPROC": threads + 200}
-    return [str(folder / "packages" / "cxgrad_lite" / "course" / "kernel.py"), wall, json.dumps(most)]
+    return [str(folder / "packages" / "cxgrad_lite" / "course" / "sandbox_kernel.py"), wall, json.dumps(most)]
 
 
 def works(wall: str) -> bool:
