@@ -217,10 +217,14 @@ def _execute(cells: list[dict[str, Any]], wall: str, limits: Limits) -> list[str
     outputs, reasons = sandbox.run(plan, wall, limits), []
     for cell, (_, mark), own, after in zip(code, marks, outputs[::2], outputs[1::2]):
         reason = next((_line(output) for output in own if output["output_type"] == "error"), "")
-        if mark and not reason and (reason := broken(after, mark)):
+        distrust = broken(after, mark) if mark else ""
+        if distrust and not reason:
+            reason = distrust
             reasons.append(f"{name_of(cell)}: no points, {reason}")
         elif re.match(r"stopped|the kernel|the grading|not run", reason):
             reasons.append(f"{name_of(cell) or 'a cell of their own'}: {reason}")
+        elif distrust:  # the test has failed as well, but somebody should know
+            reasons.append(f"{name_of(cell)}: {distrust}")
         # Of a test one line is kept: what else it shows could show the hidden tests, or be taken for points.
         cell["outputs"] = [error(reason)] if mark and reason else [] if mark else own
     return reasons

@@ -154,6 +154,16 @@ def test_a_terms_solutions_pass_and_published_answers_do_not(term: Path, name: s
     assert failing_of(cells, published, tests) == tests
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(25))
+def test_right_answers_pass_in_any_term(seed: int, tmp_path: Path) -> None:
+    """Hidden tests draw at random; with an unlucky seed they must not cost a whole class its points."""
+    build_course(tmp_path, "--seed", f"term {seed}", "--instructor", str(tmp_path))
+    for name in NAMES:
+        cells = source_cells(tmp_path / "source" / name / f"{name}.ipynb")
+        assert failing_of(cells, {}, [cell.name for cell in cells if cell.is_test]) == [], name
+
+
 def test_a_terms_release_holds_no_secret(term: Path) -> None:
     for name in NAMES:
         text = (term / "assignments" / f"{name}.ipynb").read_text(encoding="utf-8")
