@@ -66,7 +66,7 @@ def step_of(case: Case, device: str, engine: str, precision: str) -> Callable[[]
 def speed(size: int, device: str) -> Iterator[Row]:
     """Milliseconds of a meta-iteration by engine, arithmetic and setting; tasks side by side; evaluation."""
     small, repeats = device == "cpu", 10 if device == "cuda" else 1
-    for title, full in CASES.items():
+    for title, full in list(CASES.items())[: 1 if small else None]:  # three small cases would be one and the same
         for method in ("MAML", "CxGrad"):
             case = replace(full, **SMALL, size=size, method=method) if small else replace(full, method=method)
             for engine, precision in ENGINES:
@@ -74,7 +74,7 @@ def speed(size: int, device: str) -> Iterator[Row]:
                 try:
                     torch.cuda.reset_peak_memory_stats() if device == "cuda" else None
                     row["number"] = 1e3 * seconds(
-                        step_of(case, device, engine, precision), device, repeats if engine in GRAPHS else 3
+                        step_of(case, device, engine, precision), device, repeats if small or engine in GRAPHS else 3
                     )
                     row["GB"] = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else 0.0
                 except Exception as error:
@@ -98,10 +98,10 @@ def evaluation_speed(size: int, device: str) -> Iterator[Row]:
 
 def long(size: int, device: str) -> Iterator[Row]:
     """A run that is killed in the middle and resumed; its memory, and the accuracy at the end."""
-    iterations = 2000 if device == "cuda" else 6
+    iterations, episodes = (2000, 20) if device == "cuda" else (4, 2)
     with tempfile.TemporaryDirectory() as folder:
         words = f"--recipe {LONG} --device {device} --set iterations={iterations} --out {folder} --resume"
-        words += f" --validate-every {iterations // 2} --validation-episodes 20 --minutes 0.02"
+        words += f" --validate-every {iterations // 2} --validation-episodes {episodes} --minutes 0.02"
         command = [sys.executable, "-m", "cxgrad_lite", "train", *words.split()]
         env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
         first = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
