@@ -74,6 +74,7 @@ def check_all_made_once(folder: Path, process: subprocess.Popen, before: dict[st
     assert "runs to make" not in again.stdout and results(folder) == after
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="workers are found in /proc, which only Linux has")
 def test_a_killed_process_loses_nothing(folder: Path) -> None:
     sweep = subprocess.Popen(
@@ -98,6 +99,7 @@ def is_worker(number: int, parent: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="dask and distributed are not installed")
 def test_a_killed_dask_worker_loses_nothing(folder: Path) -> None:
     with dask_cluster(folder) as (address, workers):

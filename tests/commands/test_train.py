@@ -111,6 +111,7 @@ def test_wrong_input_has_its_own_exit_code(tmp_path: Path, capsys: pytest.Captur
     assert main(["evaluate", str(tmp_path / "none.safetensors")]) == 2
 
 
+@pytest.mark.slow
 def test_two_processes_by_torchrun(tmp_path: Path) -> None:
     """One run by two processes, and one failing process that ends both."""
     launcher = [

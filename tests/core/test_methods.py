@@ -170,11 +170,11 @@ def test_more_steps_than_in_training_are_allowed(name: str, tasks: TaskSampler) 
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_method_learns_from_its_support_set(name: str, stripes: ImageClasses) -> None:
-    """After 40 meta-iterations on four easy classes: far above chance, in float64, with other ways and shots."""
+    """After 20 meta-iterations on easy classes: far above chance, in float64, with other ways and shots."""
     method = make(name, ways=2).double()
     sampler = TaskSampler(stripes, 2, 2, 3, 2, seed=0, transform=lambda images: images.double())
-    meta_train(method, sampler, TrainConfig(40, meta_lr=0.003, progress=False))
-    assert evaluate(method, sampler, 20).mean > 0.75
+    meta_train(method, sampler, TrainConfig(20, meta_lr=0.01, progress=False))
+    assert evaluate(method, sampler, 20).mean > 0.7
 
 
 def test_frozen_context_stays_zero_and_scales_all_tasks_alike(tasks: TaskSampler) -> None:

@@ -1,6 +1,6 @@
 """A term, by the commands of the instructor's guide: hand-out, hand-ins, marks, walls, a run that is killed, feedback.
 
-Eight students here. `make test-class` runs all kinds of hand-ins, sixty students (CXGRAD_CLASS=60).
+Six students here. `make test-class` runs all kinds of hand-ins, sixty students (CXGRAD_CLASS=60).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ pytest.importorskip("nbgrader", reason="grading needs the extra [course]")
 psutil = pytest.importorskip("psutil", reason="comes with ipykernel")
 
 STUDENTS = int(os.environ.get("CXGRAD_CLASS", "0"))
-FEW = ["correct", "published", "endless", "kills_twice", "detached", "drops_assert", "symlink", "corrupt"]
+FEW = ["correct", "endless", "detached", "drops_assert", "symlink", "corrupt"]
 NAME = "a1_episodes"
 POINTS, ESSAYS = maximum(NAME), 6
 GUIDE = re.findall(r"^ *```\n(.*?)^ *```", (ROOT / "docs" / "instructors.md").read_text("utf-8"), re.DOTALL | re.M)

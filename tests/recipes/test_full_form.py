@@ -19,6 +19,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 def test_the_full_form_runs_and_goes_on_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
