@@ -196,11 +196,12 @@ CLAIMS = {
         {
             'draw_doodles("doodles")': "draw_doodles(tempfile.mkdtemp())",
             "range(20)": "range(1)",
-            "episodes=30)": "episodes=2)",
+            "episodes=16)": "episodes=2)",
             "episodes=300": "episodes=3",
-            "iterations=30": "iterations=1",
-            "iterations=120": "iterations=1",
-            "episodes=20": "episodes=2",
+            "episodes=100": "episodes=3",
+            "iterations=15": "iterations=1",
+            "iterations=80": "iterations=1",
+            "episodes=12": "episodes=2",
         },
     ),
 }
