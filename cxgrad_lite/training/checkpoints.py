@@ -61,10 +61,10 @@ def save_checkpoint(path: str | Path, method: Method, **provenance: Any) -> None
         method: what to save.
         provenance: whatever should be known of this checkpoint (command, seed, accuracy, …); must fit into JSON.
     """
-    header = {"format": FORMAT, "recipe": recipe_of(method), "provenance": provenance}
     state = {name: t.detach().cpu().contiguous() for name, t in method.state_dict().items()}
+    header = {"format": FORMAT, "recipe": recipe_of(method), "provenance": provenance, "sha256": digest(state)}
     with whole_file(Path(path)) as unfinished:
-        save_file(state, unfinished, metadata={"cxgrad_lite": json.dumps(header), "sha256": digest(state)})
+        save_file(state, unfinished, metadata={"cxgrad_lite": json.dumps(header)})
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -102,11 +102,6 @@ def read_header(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not a checkpoint of this package, or is damaged.
     """
-    return _header_and_digest(path)[0]
-
-
-def _header_and_digest(path: str | Path) -> tuple[Any, str | None]:
-    """The digest is None in files that are older than it."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no checkpoint at {path}")
     try:
@@ -123,7 +118,7 @@ def _header_and_digest(path: str | Path) -> tuple[Any, str | None]:
     if isinstance(header, dict) and isinstance(header.get("format"), int) and header["format"] > FORMAT:
         raise ValueError(f"{path} was written by a newer version of cxgrad_lite; please update")
     check_header(header, path)
-    return header, metadata.get("sha256")
+    return header
 
 
 def load_checkpoint(path: str | Path, into: Method | None = None) -> Method:
@@ -134,7 +129,7 @@ def load_checkpoint(path: str | Path, into: Method | None = None) -> Method:
         ValueError: if it is not a checkpoint of this package, is damaged, has a setting or tensor that cannot be, or
             was made by another recipe than that of ``into``.
     """
-    header, stored_digest = _header_and_digest(path)
+    header = read_header(path)
     stored = header["recipe"]
     with torch.device("meta"):  # without memory: whether the file has the tensors for it comes first
         planned = build_stored(stored, path)
@@ -146,7 +141,7 @@ def load_checkpoint(path: str | Path, into: Method | None = None) -> Method:
     numbers = load_file(str(path))
     tensors = with_positions(numbers, planned)
     check_tensors(tensors, planned.state_dict(), path)
-    if stored_digest not in (None, digest(numbers)):
+    if header.get("sha256", "") not in ("", digest(numbers)):  # older files have none
         raise ValueError(f"{path} is damaged: its numbers are not those that were written (SHA-256 differs)")
     method = build_stored(stored, path) if into is None else into
     method.load_state_dict(tensors)

@@ -45,6 +45,7 @@ class Header:
     format: int
     recipe: dict[str, Any]
     provenance: dict[str, Any]
+    sha256: str  # of the numbers; "" where it was not stored
 
 
 @dataclass
@@ -91,7 +92,7 @@ def check_header(header: Any, where: object) -> None:
     Raises:
         ValueError: see `check`.
     """
-    check_table(Header, header, where)
+    check_table(Header, {"sha256": ""} | header if isinstance(header, dict) else header, where)  # older files lack it
     check_table(Parts, header["recipe"], where)
     check_method(header["recipe"]["method"], header["recipe"]["options"], where)
     check(Conv4, header["recipe"]["net"], where)
