@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import codecs
 import io
-import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import torch
 
@@ -17,6 +16,7 @@ from data_utils.files.download import DownloadError
 from data_utils.store.writer import StoreError
 
 from ..training.loop import ENDING
+from ..training.machine import Dispensable
 from ..training.parallel import rank, world_size
 from .grade import GradingError
 
@@ -28,7 +28,6 @@ class CommandFailed(RuntimeError):
 
 
 EXIT_CODES: tuple[tuple[tuple[type[BaseException], ...], int], ...] = (  # the first row that fits counts
-    ((BrokenPipeError,), GOOD),  # the reader has had enough, as in `… | head`
     ((KeyboardInterrupt,), INTERRUPTED),
     ((CommandFailed, GradingError, DownloadError, StoreError, FloatingPointError, torch.cuda.OutOfMemoryError), FAILED),
     ((ValueError, ModuleNotFoundError), WRONG_INPUT),
@@ -59,21 +58,30 @@ class Stopped(KeyboardInterrupt):
 def exit_code(command: Callable[[], int | None]) -> int:
     """Run a command; what it raises becomes an exit code and one sentence on the standard error stream.
 
-    An exception that is not in the table is a mistake of ours, and keeps its traceback.
+    A stream that fails stops no command. A full disk behind the standard output is told at the end; that a reader has
+    had enough, as in ``… | head``, is no error. An exception that is not in the table is a mistake of ours, and keeps
+    its traceback.
     """
     kinds = tuple(kind for row, _ in EXIT_CODES for kind in row)
     spell_out_what_a_terminal_lacks()
+    out, err = Dispensable(sys.stdout), Dispensable(sys.stderr)
+    with redirect_stdout(out), redirect_stderr(err):  # type: ignore[type-var]
+        code = code_of(command, kinds)
+        out.flush()
+        if out.error and not isinstance(out.error, BrokenPipeError):
+            print(f"error: {sentence(out.error)}", file=sys.stderr)
+            code = code or FAILED
+        err.flush()
+    return code
+
+
+def code_of(command: Callable[[], int | None], kinds: tuple[type[BaseException], ...]) -> int:
+    """The exit code of a command that may raise exceptions of these kinds."""
     try:
         with signals_raised():
-            code = command() or GOOD
-            if sys.stdout:  # a shell can close it: >&-
-                sys.stdout.flush()  # where a closed pipe or a full disk shows, if it has not yet
-        return code
+            return command() or GOOD
     except kinds as error:
-        if not isinstance(error, BrokenPipeError):
-            print(f"error: {sentence(error)}", file=sys.stderr)
-        if isinstance(error, OSError):
-            drop_output()
+        print(f"error: {sentence(error)}", file=sys.stderr)
         if isinstance(error, Stopped):
             return 128 + error.signum
         return next(code for row, code in EXIT_CODES if isinstance(error, row))
@@ -108,15 +116,6 @@ def spell_out_what_a_terminal_lacks() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="spelled")
-
-
-def drop_output() -> None:
-    """Where nothing more can be written, write it nowhere; else the interpreter complains of it at its end."""
-    try:
-        sys.stdout.flush()
-    except (OSError, AttributeError):
-        if sys.stdout:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def sentence(error: BaseException) -> str:

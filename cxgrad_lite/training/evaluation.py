@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from .engines import (
     other_stream,
     warn_of_eager,
 )
-from .machine import fit_threads
+from .machine import Dispensable, fit_threads
 from .parallel import rank, share, total, world_size
 
 ProtocolName = Literal["tasks", "paper"]
@@ -112,7 +113,8 @@ def evaluate(
     if episodes < 2:
         raise ValueError(f"an interval over tasks needs at least 2 episodes, not {episodes}")
     fit_threads()
-    bar = tqdm(tasks.episodes(episodes), "evaluating", episodes, disable=not progress or rank() > 0)
+    hidden, shown = not progress or rank() > 0, Dispensable(sys.stderr)
+    bar = tqdm(tasks.episodes(episodes), "evaluating", episodes, disable=hidden, file=shown)
     methods = [snapshot(method) for method in methods]
     with arithmetic(precision, device_of(methods[0])):
         logits = logits_function(methods, tasks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from .engines import GRAPHS, arithmetic, device_of
 from .evaluation import WEIGHTS, evaluate
 from .fused import fused_blocks
 from .graph import Captured
-from .machine import fit_threads
+from .machine import Dispensable, fit_threads
 from .overflow import check_gradients, check_losses, finite_gradients, in_iteration, look
 from .parallel import any_process, average_gradients, check_split, rank, share, total
 from .resume import RunFolder
@@ -112,11 +113,11 @@ def meta_train(
     run = Run(method, tasks, config)
     config = run.config
     check_validation(config, validation)
-    hidden = not config.progress or rank() > 0
+    hidden, name, shown = not config.progress or rank() > 0, type(method).__name__, Dispensable(sys.stderr)
     with (
         folder.open(run) if folder else nullcontext(),
         interrupt_flag(run, folder is not None) as interrupted,
-        tqdm(total=config.iterations, initial=run.done, desc=type(method).__name__, disable=hidden) as bar,
+        tqdm(total=config.iterations, initial=run.done, desc=name, disable=hidden, file=shown) as bar,
     ):
         start = time.perf_counter() - run.history.seconds
         try:

@@ -1,17 +1,20 @@
-"""The machine: memory that freed tensors leave behind, threads that compute, and how much memory it took."""
+"""The machine: memory that freed tensors leave behind, threads that compute, streams that fail, memory taken."""
 
 from __future__ import annotations
 
 import contextvars
 import ctypes
+import io
 import math
 import os
 import re
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import joblib
 import torch
@@ -52,7 +55,8 @@ def fit_threads() -> int:
     """
     threads, allowed = torch.get_num_threads(), cores()
     if threads > allowed:
-        print(f"cxgrad_lite: {threads} threads would share {allowed} core(s); from now on torch uses {allowed}")
+        text = f"cxgrad_lite: {threads} threads would share {allowed} core(s); from now on torch uses {allowed}"
+        print(text, file=Dispensable(sys.stdout))  # type: ignore[call-overload]
         torch.set_num_threads(allowed)
     return min(threads, allowed)
 
@@ -102,6 +106,40 @@ def release_pool() -> bool:
     """
     pause = pause_function()
     return pause is not None and pause(PAUSE_SOFT) == 0
+
+
+class Dispensable:
+    """A stream that a run can do without: once it fails (no reader, a full disk), what is written to it is lost.
+
+    Args:
+        stream: what is written to; None, as Python has it for a stream that the shell has closed, is nowhere.
+
+    Attributes:
+        error: what the stream failed with.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.error: Exception | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream or io.TextIOBase(), name)
+
+    def write(self, text: str) -> int:
+        self._attempt("write", text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._attempt("flush")
+
+    def _attempt(self, name: str, *text: str) -> None:
+        try:
+            if self._stream:
+                getattr(self._stream, name)(*text)
+        except (OSError, ValueError) as error:  # ValueError: it is closed
+            with suppress(OSError, ValueError):  # what it still holds would fail again when the interpreter ends
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            self._stream, self.error = None, error
 
 
 class Worker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import signal
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from cxgrad_lite import load_checkpoint, save_checkpoint
+from cxgrad_lite import TrainConfig, evaluate, load_checkpoint, meta_train, save_checkpoint
 from cxgrad_lite.commands import main
 from cxgrad_lite.recipes.recipe import Recipe
 from cxgrad_lite.training import checkpoints
@@ -89,6 +90,32 @@ def test_a_second_ctrl_c_does_not_promise_what_was_not_saved(
     assert train(tmp_path) == 0, "the folder is free for a new run"
 
 
+class Broken(io.StringIO):
+    """A stream that has failed."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+@pytest.mark.parametrize("stream", [Broken(), None])
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_run_goes_on_where_nobody_reads_its_words(
+    stream: Any, stopped: bool, tmp_path: Path, in_batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", stream)
+    in_batch(3, lambda: signal.raise_signal(signal.SIGINT) if stopped else None)
+    assert train(tmp_path) == (130 if stopped else 0)
+    assert done(tmp_path) == (3 if stopped else 5) and (tmp_path / "method.safetensors").exists() != stopped
+
+
+def test_a_bar_that_cannot_be_drawn_ends_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Recipe(width=4, queries=2)
+    monkeypatch.setattr(sys, "stderr", Broken())
+    assert len(meta_train(recipe.build(), recipe.tasks("train"), TrainConfig(2)).loss) == 2
+    assert len(evaluate(recipe.build(), recipe.tasks("val"), 2, progress=True).per_task) == 2
+
+
 def test_nohup_is_respected(tmp_path: Path, in_batch: Any) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -100,7 +127,6 @@ def test_nohup_is_respected(tmp_path: Path, in_batch: Any) -> None:
 
 def program(folder: Path) -> None:
     """A program of one's own, which handles no signals."""
-    from cxgrad_lite import TrainConfig, meta_train
     from cxgrad_lite.training import RunFolder
 
     recipe = Recipe(width=4, queries=2)
@@ -213,7 +239,11 @@ def test_ctrl_c_while_modules_are_imported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "words, code, error",
-    [("recipes >&-", 0, ""), ("recipes > /dev/full", 1, "error: [Errno 28] No space left on device\n")],
+    [
+        ("recipes >&-", 0, ""),
+        ("recipes > /dev/full", 1, "error: [Errno 28] No space left on device\n"),
+        ("evaluate nothing.safetensors 2> /dev/full", 2, ""),
+    ],
 )
 def test_output_that_goes_nowhere(words: str, code: int, error: str, tmp_path: Path) -> None:
     shown = start(tmp_path, words)
