@@ -35,6 +35,7 @@ def copied(layer: nn.Module, own: dict[int, Tensor], copies: dict[int, nn.Module
         parts: dict[str, Any] = dict(vars(layer))
         for kind in ("_parameters", "_buffers"):
             parts[kind] = {name: own.get(id(tensor), tensor) for name, tensor in parts[kind].items()}
+        parts.pop("_compiled_call_impl", None)  # of net.compile(), which calls the module itself
         parts["_forward_hooks"] = parts["_forward_hooks"].copy()  # a hook on the copy is no hook on the module
         parts["_modules"] = {name: part and copied(part, own, copies) for name, part in layer._modules.items()}
         vars(twin).update(parts)

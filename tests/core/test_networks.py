@@ -105,6 +105,18 @@ def test_a_compiled_network_is_refused_where_names_matter(cls: Any) -> None:
         cls(compiled)
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_network_compiled_in_place_has_the_logits_of_its_fast_weights(when: str, tasks: TaskSampler) -> None:
+    (support, query), net = next(tasks.episodes(1)), Conv4(1, 16, 3, width=4)
+    expected = MAML(net, 0.3).query_logits(MAML(net, 0.3).adapt(support), query)
+    if when == "before":
+        net.compile(backend="eager")
+    method = MAML(net, 0.3)
+    if when == "after":
+        net.blocks[1].compile(backend="eager")
+    assert torch.equal(method.query_logits(method.adapt(support), query), expected)
+
+
 BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "no labels": (lambda images, labels: images, TypeError, r"\(images, labels\), not \(Tensor\)"),
     "bytes": (lambda images, labels: (images.mul(255).byte(), labels), TypeError, "not torch.uint8 and torch.int64"),
