@@ -17,6 +17,7 @@ from ..core.method import Batch
 from ..core.outer import Tasks
 from ..probes import LAYERS, layer_norms, layer_of
 from ..training.loop import Run, TrainConfig, check_validation, meta_steps, validate
+from ..training.state import trained_alone
 
 State = Literal["ready", "training", "paused", "finished"]
 NUMBERS = ("inner_lr", "inner_steps")  # of a method, that sliders change
@@ -86,7 +87,8 @@ class Steering:
             self._steps = meta_steps(self.run)
         self.take_numbers()
         start = time.perf_counter()
-        history = next(self._steps)
+        with trained_alone(self.run.method):
+            history = next(self._steps)
         validate(self.run, self.validation)
         history.seconds += time.perf_counter() - start
 

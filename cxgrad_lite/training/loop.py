@@ -23,7 +23,7 @@ from .machine import Dispensable, fit_threads
 from .overflow import check_gradients, check_losses, finite_gradients, in_iteration, look
 from .parallel import any_process, average_gradients, check_split, rank, share, total
 from .resume import RunFolder
-from .state import History, Run, TrainConfig
+from .state import History, Run, TrainConfig, trained_alone
 
 ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # no SIGHUP on Windows
 
@@ -107,7 +107,8 @@ def meta_train(
         ValueError: if validation is asked for without tasks for it, tasks do not fit the head, a folder belongs to
             another run, or ``engine="graph"`` cannot work here.
         FileExistsError: if another process is training in the folder.
-        RuntimeError: inside ``torch.no_grad()``, where nothing can be differentiated.
+        RuntimeError: if the method is being trained already, by a panel for instance; inside ``torch.no_grad()``, where
+            nothing can be differentiated.
         FloatingPointError: if a loss is not finite; the parameters are then as before that meta-iteration.
     """
     run = Run(method, tasks, config)
@@ -115,6 +116,7 @@ def meta_train(
     check_validation(config, validation)
     hidden, name, shown = not config.progress or rank() > 0, type(method).__name__, Dispensable(sys.stderr)
     with (
+        trained_alone(method),
         folder.open(run) if folder else nullcontext(),
         interrupt_flag(run, folder is not None) as interrupted,
         tqdm(total=config.iterations, initial=run.done, desc=name, disable=hidden, file=shown) as bar,

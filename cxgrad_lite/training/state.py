@@ -6,6 +6,8 @@ import copy
 import math
 import random
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -74,6 +76,28 @@ class History:
     interrupted: bool = False
     engine: str = ""
     precision: str = ""
+
+
+IN_TRAINING: set[int] = set()  # the identities of the parameters that a run is changing now
+
+
+@contextmanager
+def trained_alone(method: Method) -> Iterator[None]:
+    """Inside, no other run may change these parameters.
+
+    Raises:
+        RuntimeError: if one is doing so.
+    """
+    own = {id(parameter) for parameter in method.parameters()}
+    with WEIGHTS:
+        if own & IN_TRAINING:
+            name = type(method).__name__
+            raise RuntimeError(f"this {name} is being trained already; wait for that, or pause the panel that does it")
+        IN_TRAINING.update(own)
+    try:
+        yield
+    finally:
+        IN_TRAINING.difference_update(own)
 
 
 class Run:

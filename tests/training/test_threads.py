@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from cxgrad_lite import METHODS, Conv4, Method, TrainConfig, evaluate, meta_train
+from cxgrad_lite import MAML, METHODS, Conv4, Method, TrainConfig, evaluate, meta_train
+from cxgrad_lite.live import watch_training
 from cxgrad_lite.probes import block_outputs
 from cxgrad_lite.training.machine import pause_function, release_pool
 from data_utils import TaskSampler
@@ -127,6 +128,27 @@ def test_two_threads_evaluate_one_method(name: str, tasks: TaskSampler, busy_swi
     alone = evaluate(method, tasks, 10).per_task
     results = at_once(*[lambda: evaluate(method, tasks, 10).per_task] * 3)
     assert all(torch.equal(alone, result) for result in results)  # type: ignore[arg-type]
+
+
+def test_one_method_is_trained_once_at_a_time(tasks: TaskSampler) -> None:
+    method, config, tried = small("MAML"), TrainConfig(2, engine="eager", progress=False), []
+    panel = watch_training(method, tasks, config)
+
+    def second(history: object) -> None:
+        for other in (method, MAML(method.net)):  # the same weights
+            with pytest.raises(RuntimeError, match="this MAML is being trained already; wait"):
+                meta_train(other, tasks, config)
+        panel.step()
+        panel.wait()
+        tried.append(panel.error)
+
+    assert len(meta_train(method, tasks, config, callback=second).loss) == 2
+    assert all("this MAML is being trained already" in error for error in tried) and not panel.history.loss
+    panel.step()
+    panel.wait()
+    assert panel.error is None and len(panel.history.loss) == 1
+    assert len(meta_train(method, tasks, config).loss) == 2
+    panel.close()
 
 
 def watched(method: Method, tasks: TaskSampler) -> None:
