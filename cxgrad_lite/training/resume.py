@@ -11,7 +11,6 @@ import shutil
 import tempfile
 import time
 import warnings
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,11 +22,11 @@ from filelock import FileLock, Timeout
 from .checkpoints import recipe_of, save_checkpoint, whole_file
 from .parallel import rank
 from .settings import check
-from .state import Run, settings_of_tasks
+from .state import Run, read_state, settings_of_tasks
 
-LAST, PREVIOUS, NEW, METRICS = "last.run", "previous.run", "new.run", "metrics.jsonl"
+LAST, PREVIOUS, NEW, METRICS, BEGUN = "last.run", "previous.run", "new.run", "metrics.jsonl", "begun.json"
 BEST = re.compile(r"best-(?P<iteration>\d{7})-(?P<accuracy>\d\.\d{5})\.safetensors")
-TAKEN = (LAST, PREVIOUS, METRICS, "best-*.safetensors", "method.safetensors")  # what only a run leaves behind
+TAKEN = (LAST, PREVIOUS, "method.safetensors", METRICS, "best-*.safetensors")  # what only a run leaves behind
 MAY_CHANGE = ("progress", "iterations", "engine")  # between the parts of a run
 
 
@@ -41,9 +40,8 @@ class RunFolder:
     ``last.run`` is the whole state, ``previous.run`` the one before: each is written under another name first and then
     renamed, so a process that dies while writing leaves both. A state that cannot be written (a full disk) is reported
     and training goes on. ``best-*.safetensors`` are the ``keep`` checkpoints with the highest validation accuracy, for
-    `evaluate(..., protocol="paper")`. ``metrics.jsonl`` has a line for every validation and every state.
-
-    Only the process with rank 0 writes.
+    `evaluate(..., protocol="paper")`. ``metrics.jsonl`` has a line for every validation and every state, and
+    ``begun.json`` the settings, from the start on. Only the process with rank 0 writes.
 
     Args:
         folder: is made if it is not there.
@@ -73,15 +71,13 @@ class RunFolder:
     ) -> None:
         check(RunFolder, {"minutes": minutes, "every": every, "keep": keep, "resume": resume})
         self.folder, self.seconds, self.every, self.keep, self.resume = Path(folder), 60 * minutes, every, keep, resume
-        self.provenance = provenance or {}
+        self.provenance, self.best = provenance or {}, dict[Path, float]()
         self.saved_at, self.kept = time.monotonic(), 0
-        self.best: dict[Path, float] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
-        there = [path.name for pattern in TAKEN for path in self.folder.glob(pattern)]
-        if there and not resume:
-            raise FileExistsError(
-                f"{self.folder} holds a run already ({there[0]}); resume it, or choose another folder"
-            )
+        if not resume and (old := self.left()):
+            raise FileExistsError(f"{self.folder} holds a run already ({old[0]}); resume it, or choose another folder")
+        for path in filter(Path.is_dir, (self.folder / name for name in (LAST, PREVIOUS, NEW, METRICS, BEGUN))):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder, where a run keeps a file", str(path))
         try:
             with tempfile.TemporaryFile(dir=self.folder) as file:
                 file.write(b"is there space, and may we")
@@ -93,9 +89,8 @@ class RunFolder:
         """Keep other processes out meanwhile, and first restore the newest whole state if the run is to be resumed.
 
         Raises:
-            FileExistsError: if another process is training in the folder.
-            ValueError: if the folder holds a run of another recipe, configuration or other tasks, or no state can be
-                read.
+            FileExistsError: if another process is training in the folder, or the run begins where another left files.
+            ValueError: if the folder holds another run, a longer one, or no state that can be read.
             OSError: if the disk has no space for what the run will write.
         """
         config = {key: value for key, value in vars(run.config).items() if key not in MAY_CHANGE}
@@ -121,33 +116,53 @@ class RunFolder:
         """The files of states, the newest first."""
         return [path for path in (self.folder / LAST, self.folder / PREVIOUS) if path.exists()]
 
+    def left(self) -> list[str]:
+        """What runs have left in the folder."""
+        return [path.name for pattern in TAKEN for path in self.folder.glob(pattern)]
+
+    def _begin(self) -> None:
+        """Start from nothing: checkpoints of an earlier start of the same run make way, another's are refused."""
+        begun, left = self.folder / BEGUN, self.left()
+        if left and (not begun.exists() or "method.safetensors" in left):
+            raise FileExistsError(f"{self.folder} holds {left[0]}, but no state to go on from; choose another folder")
+        if left:
+            self._check_same(json.loads(begun.read_text()), begun)
+        for name in filter(BEST.fullmatch, left):
+            (self.folder / name).unlink()
+        begun.write_text(json.dumps(self.header))
+
     def _restore(self, run: Run) -> None:
         """Go on from the newest state that can be read; a damaged one is named in a warning."""
         before = run.state()
-        for path in self.states():
+        for path in (states := self.states()):
             try:
                 header, state = read_state(path)
                 self._check_same(header, path)
                 run.check(state)
+                if (done := len(state["history"]["loss"])) > run.config.iterations:
+                    raise OtherRun(f"{path} has {done} meta-iterations already, more than {run.config.iterations}")
                 run.restore(state)
             except OtherRun:
                 raise
             except Exception as error:  # whatever a reader trips over in bytes that anything may have written
                 line = str(error).partition("\n")[0] or type(error).__name__
-                warnings.warn(f"{path} is damaged ({line}); the state before it is used", stacklevel=2)
+                instead = "" if path == states[-1] else "; the state before it is used"
+                warnings.warn(f"{path} is damaged ({line}){instead}", stacklevel=2)
                 run.restore(before)
                 continue
             self.kept = run.done
             return
-        if self.states():
-            raise ValueError(f"no state in {self.folder} can be read by this version; delete {LAST} to begin again")
+        if names := " and ".join(path.name for path in states):
+            raise ValueError(f"no state in {self.folder} can be read by this version; delete {names} to begin again")
 
     def _check_same(self, header: dict[str, dict[str, Any]], path: Path) -> None:
-        """Raises OtherRun naming what differs from the run that wrote the state; earlier versions wrote less."""
+        """Raises OtherRun naming what differs from the run that wrote the state, or is not said there."""
+        if silent := [part for part, values in self.header.items() if values and not header.get(part)]:
+            raise OtherRun(f"{path} does not say its {', '.join(silent)}; only the version that wrote it can go on")
         differs = [
             f"{part} {key} is {stored!r}, not {self.header[part].get(key)!r}"
-            for part in self.header.keys() & header.keys()
-            for key, stored in header[part].items()
+            for part in self.header
+            for key, stored in header.get(part, {}).items()
             if stored != self.header[part].get(key)
         ]
         if differs:
@@ -155,6 +170,8 @@ class RunFolder:
 
     def _clear(self, done: int) -> None:
         """Forget what a killed process left: unfinished files, and lines of metrics that are torn or to be redone."""
+        if not done:
+            self._begin()
         for pattern in (f".{NEW}.*", ".best-*.safetensors.*", ".method.safetensors.*"):
             for unfinished in self.folder.glob(pattern):
                 unfinished.unlink()
@@ -223,23 +240,6 @@ class RunFolder:
         with open(self.folder / METRICS, "a") as metrics:
             finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
             metrics.write(json.dumps(finite) + "\n")
-
-
-def read_state(path: Path) -> tuple[dict[str, Any], Any]:
-    """The header and the state in a file, every byte of which is as it was written.
-
-    Raises:
-        Exception: of many kinds, if the file is damaged.
-    """
-    with zipfile.ZipFile(path) as parts:  # torch.save writes checksums, which torch.load does not compare
-        torn = parts.testzip()
-    if torn is not None:
-        raise ValueError(f"the checksum of {torn} is wrong")
-    stored = torch.load(path, map_location="cpu", weights_only=True)
-    header = json.loads(stored["header"])
-    if not all(isinstance(part, dict) for part in header.values()):
-        raise ValueError("its header is not readable")
-    return header, stored["state"]
 
 
 def iteration_of(line: str) -> int:

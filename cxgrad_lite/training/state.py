@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import random
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -205,6 +208,23 @@ def settings_of_tasks(tasks: Tasks) -> dict[str, Any]:
         settings["device"] = device.type  # each kind has random numbers of its own
     classes = getattr(getattr(tasks, "data", None), "names", None)
     return settings if classes is None else settings | {"classes": zlib.crc32("\n".join(classes).encode())}
+
+
+def read_state(path: Path) -> tuple[dict[str, Any], Any]:
+    """The header and the state in a file, every byte of which is as it was written.
+
+    Raises:
+        Exception: of many kinds, if the file is damaged.
+    """
+    with zipfile.ZipFile(path) as parts:  # torch.save writes checksums, which torch.load does not compare
+        torn = parts.testzip()
+    if torn is not None:
+        raise ValueError(f"the checksum of {torn} is wrong")
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    header = json.loads(stored["header"])
+    if not all(isinstance(part, dict) for part in header.values()):
+        raise ValueError("its header is not readable")
+    return header, stored["state"]
 
 
 def random_states() -> dict[str, Any]:

@@ -216,11 +216,11 @@ def test_a_state_that_would_run_code_or_cannot_be_read_is_refused(tmp_path: Path
 
 
 def test_two_runs_at_once_in_one_folder_are_refused(tmp_path: Path) -> None:
-    method, tasks, _ = parts()
+    (method, tasks, _), (other, *_) = parts(), parts()
 
     def second(history: History) -> None:
         with pytest.raises(FileExistsError, match="in use by another process"):
-            meta_train(method, tasks, TrainConfig(2, progress=False), folder=RunFolder(tmp_path, resume=True))
+            meta_train(other, tasks, TrainConfig(2, progress=False), folder=RunFolder(tmp_path, resume=True))
 
     config = TrainConfig(1, progress=False)
     meta_train(method, tasks, config, callback=second, folder=RunFolder(tmp_path))

@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,41 @@ def test_a_run_goes_on_with_its_own_tasks_only(train: Any, tmp_path: Path, strip
     with pytest.raises(ValueError, match="its tasks classes is"):
         train(tmp_path, config=longer, tasks=TaskSampler(half, **usual), resume=True)
     assert len(train(tmp_path, config=longer, tasks=TaskSampler(stripes, **usual), resume=True).loss) == 14
+
+
+def rewrite(path: Path, header: dict[str, Any]) -> None:
+    torch.save(torch.load(path, weights_only=True) | {"header": json.dumps(header)}, path)
+
+
+def test_a_state_says_all_of_its_settings_and_is_not_longer_than_the_run(train: Any, tmp_path: Path) -> None:
+    train(tmp_path)
+    with pytest.raises(ValueError, match="last.run has 12 meta-iterations already, more than 8"):
+        train(tmp_path, config=replace(CONFIG, iterations=8), resume=True)
+    header = json.loads(torch.load(tmp_path / LAST, weights_only=True)["header"])
+    for silent, stored in {"recipe, config, tasks": {}, "tasks": header | {"tasks": {}}}.items():
+        rewrite(tmp_path / LAST, stored)
+        with pytest.raises(ValueError, match=f"last.run does not say its {silent}; only the version that wrote it"):
+            train(tmp_path, resume=True)
+
+
+def test_a_run_that_begins_anew_mixes_with_nothing(train: Any, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train(tmp_path, killed_at(5), every=0)
+    (checkpoint,) = tmp_path.glob("best-*")
+    other = replace(CONFIG, meta_lr=0.1)
+    with pytest.raises(ValueError, match="begun.json belongs to another run: its config meta_lr is 0.001, not 0.1"):
+        train(tmp_path, config=other, resume=True)
+    stray = checkpoint.rename(tmp_path / "best-0000005-1.00000.safetensors")
+    assert len(train(tmp_path, resume=True).loss) == ITERATIONS and not stray.exists() and best(tmp_path)
+    (tmp_path / LAST).write_bytes(b"")
+    (tmp_path / PREVIOUS).write_bytes(b"")
+    with pytest.warns(UserWarning) as told, pytest.raises(ValueError, match="; delete last.run and previous.run to"):
+        train(tmp_path, resume=True)
+    assert ["the state before it" in str(warning.message) for warning in told] == [True, False]
+    for name in (LAST, PREVIOUS, "begun.json"):
+        (tmp_path / name).unlink()
+    with pytest.raises(FileExistsError, match="holds metrics.jsonl, but no state to go on from; choose another"):
+        train(tmp_path, resume=True)
 
 
 def test_divergence_keeps_the_last_good_state(train: Any, tmp_path: Path, stripes: ImageClasses) -> None:
