@@ -11,7 +11,7 @@ from datetime import date
 import torch
 
 from cxgrad_lite import METHODS
-from cxgrad_lite.course.zoo import lines_of_code, parameter_counts, seconds_per_iteration
+from cxgrad_lite.course.comparison import lines_of_code, parameter_counts, seconds_per_iteration
 from cxgrad_lite.recipes.course import ZOO, best_zoo_recipe
 from cxgrad_lite.recipes.recipe import pretrained
 

@@ -13,7 +13,7 @@ from torchvision.transforms.functional import to_pil_image
 from cxgrad_lite import METHODS
 from cxgrad_lite.commands import build_parser
 from cxgrad_lite.commands.train import changed, find_recipe
-from cxgrad_lite.course.zoo import lines_of_code
+from cxgrad_lite.course.comparison import lines_of_code
 from data_utils import load
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from cxgrad_lite import Conv4, CxGrad
-from cxgrad_lite.course import zoo
+from cxgrad_lite.course import comparison
 from cxgrad_lite.course.lesson import (
     ____,
     blanks,
@@ -34,7 +34,7 @@ from cxgrad_lite.plots import Picture
 from data_utils import ImageClasses, TaskSampler
 
 Shown = list[dict[str, Any]]
-LATER = chain.CHAIN | invariance.INVARIANCE | scaling.SCALING | zoo.BLANKS  # the blanks of 03, 04, 05 and 08
+LATER = chain.CHAIN | invariance.INVARIANCE | scaling.SCALING | comparison.BLANKS  # the blanks of 03, 04, 05 and 08
 
 
 @pytest.fixture(autouse=True)

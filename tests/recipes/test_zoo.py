@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cxgrad_lite import BOIL, MAML, METHODS, Conv4, CxGrad, ProtoNet
-from cxgrad_lite.course.zoo import (
+from cxgrad_lite.course.comparison import (
     COLUMNS,
     lines_of_code,
     moves_picture,

@@ -16,7 +16,7 @@ from data_utils import ImageClasses
 from ...core.method import Batch, Theta
 from ...core.nets import Conv4 as PackageConv4
 from ...core.outer import Episode
-from .. import zoo
+from .. import comparison
 from .blanks import Exercise
 from .chain import CHAIN
 from .invariance import INVARIANCE
@@ -236,5 +236,5 @@ EXERCISES = {
     **CHAIN,
     **INVARIANCE,
     **SCALING,
-    **zoo.BLANKS,
+    **comparison.BLANKS,
 }
