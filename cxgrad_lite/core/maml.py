@@ -10,7 +10,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from .method import Batch, Method, StepTrace, Theta, fast
+from .method import NUMBERED, Batch, Method, StepTrace, Theta, fast
 from .nets import Net, normalisations
 from .stateless import with_tensors
 
@@ -127,8 +127,7 @@ class MAML(Method):
         if len(shots) > self.ways:
             given = [label for label, count in enumerate(shots) if count]
             counted = f"the task has {len(shots)}; build the network with ways={len(shots)}"
-            numbered = f"labels count from 0, and these are {given}: take labels.unique(return_inverse=True)[1]"
-            advice = counted if len(given) == len(shots) else numbered
+            advice = counted if len(given) == len(shots) else NUMBERED.format(given)
             raise ValueError(f"the head tells {self.ways} classes apart, but {advice}")
         return shots
 

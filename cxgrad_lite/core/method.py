@@ -16,6 +16,7 @@ from .nets import Conv4, Net
 
 Theta = dict[str, Tensor]  # what belongs to one task, by name
 Batch = tuple[Tensor, Tensor]  # (images, labels): (n, C, H, W), (n,)
+NUMBERED = "labels count from 0, and these are {}: take labels.unique(return_inverse=True)[1]"
 # Images per class, where they are known and nobody may look at the labels: while a CUDA graph is captured.
 known_shots: ContextVar[list[int] | None] = ContextVar("known_shots", default=None)
 
@@ -79,7 +80,7 @@ class Method(nn.Module):
         Raises:
             TypeError, ValueError, FloatingPointError: as `check_batch`, and if a label is none of the ways.
         """
-        classes = len(check_batch(query, "query set"))
+        classes = len(check_batch(query, "query set", self))
         logits = self.logits(theta, query[0])
         if classes > logits.shape[1]:
             raise ValueError(f"a query label is {classes - 1}, and the task has {logits.shape[1]} classes, from 0 on")
@@ -94,14 +95,14 @@ class Method(nn.Module):
 
     def check(self, support: Batch) -> list[int]:
         """`check_batch` of a support set, and what else the method needs of it; called before any work is done."""
-        return check_batch(support, "support set")
+        return check_batch(support, "support set", self)
 
 
-def check_batch(batch: object, kind: str) -> list[int]:
+def check_batch(batch: object, kind: str, method: nn.Module) -> list[int]:
     """How many images of each class a batch has, if it is one.
 
     Raises:
-        TypeError: if it is not (images, labels), or they are not tensors, floating point and int64.
+        TypeError: if it is not (images, labels), or they are not tensors, of the method's type and int64, beside it.
         ValueError: if there are no images, not one label for each, or a label is negative, which a loss would ignore.
         FloatingPointError: if a pixel is NaN or infinite.
     """
@@ -113,13 +114,18 @@ def check_batch(batch: object, kind: str) -> list[int]:
     if not images.is_floating_point() or labels.dtype != torch.int64:
         given = f"{images.dtype} and {labels.dtype}; images.float() / 255 and labels.long() may be what you want"
         raise TypeError(f"images must be floating point and labels int64, not {given}")
+    weight = next(method.parameters(), images)
+    if images.is_meta or (images.dtype, images.device, labels.device) != (weight.dtype, weight.device, weight.device):
+        given = f"{images.dtype} on {images.device}, their labels on {labels.device}"
+        raise TypeError(f"images of a {kind} are {given}; the network is {weight.dtype} on {weight.device}")
     if not len(images) or labels.shape != images.shape[:1]:
         shapes = f"{tuple(images.shape)} and {tuple(labels.shape)}"
         raise ValueError(f"a {kind} needs images (n, C, H, W), n > 0, and labels (n,), not shapes {shapes}")
     if known := known_shots.get():
         return known
-    if labels.min() < 0:
-        raise ValueError(f"labels of a {kind} count from 0; one is {int(labels.min())}")
+    low, high = torch.stack(labels.aminmax()).tolist()
+    if low < 0 or high >= 100_000:  # counting would take a place for each number
+        raise ValueError(f"labels of a {kind} count from 0; one is {low if low < 0 else high}")
     if not images.isfinite().all():
         raise FloatingPointError(f"images of a {kind} have pixels that are NaN or infinite")
     return labels.bincount().tolist()

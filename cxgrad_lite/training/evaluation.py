@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -114,7 +115,7 @@ def evaluate(
         raise ValueError(f"an interval over tasks needs at least 2 episodes, not {episodes}")
     fit_threads()
     hidden, shown = not progress or rank() > 0, Dispensable(sys.stderr)
-    bar = tqdm(tasks.episodes(episodes), "evaluating", episodes, disable=hidden, file=shown)
+    bar = tqdm(islice(tasks.episodes(episodes), episodes), "evaluating", episodes, disable=hidden, file=shown)
     methods = [snapshot(method) for method in methods]
     with arithmetic(precision, device_of(methods[0])):
         logits = logits_function(methods, tasks)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core.method import Batch, Method, Theta
+from ..core.method import NUMBERED, Batch, Method, Theta
 from ..core.nets import Block, Conv4, Net, make_norm
 from ..core.stateless import with_tensors
 
@@ -48,7 +48,9 @@ class Metric(Method):
     def check(self, support: Batch) -> list[int]:
         shots = super().check(support)
         if 0 in shots:
-            empty = [c for c, count in enumerate(shots) if count == 0]
+            empty, given = ([c for c, count in enumerate(shots) if bool(count) == there] for there in (False, True))
+            if len(empty) > len(given):
+                raise ValueError(NUMBERED.format(given))
             raise ValueError(f"{type(self).__name__} needs a support image of every class; classes {empty} have none")
         return shots
 

@@ -132,6 +132,17 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "one number too many": (lambda images, labels: (images, labels[:, None]), ValueError, r"and \((6|9), 1\)"),
     "one-hot": (lambda images, labels: (images, torch.eye(3).long()[labels]), ValueError, r"and \((6|9), 3\)"),
     "a label that a loss ignores": (lambda images, labels: (images, labels - 100), ValueError, "from 0; one is -100"),
+    "a label like a number in a register": (
+        lambda images, labels: (images, labels * 10**8),
+        ValueError,
+        "count from 0; one is 200000000",
+    ),
+    "no numbers": (lambda images, labels: (images.to("meta"), labels), TypeError, "are torch.float32 on meta"),
+    "labels elsewhere": (
+        lambda images, labels: (images, labels.to("meta")),
+        TypeError,
+        "their labels on meta; the net",
+    ),
     "a pixel": (
         lambda images, labels: (images * torch.nan, labels),
         FloatingPointError,
@@ -166,6 +177,18 @@ def test_what_is_no_support_or_query_set(name: str, case: str, tasks: TaskSample
     if case != "no labels":  # there, the images would be taken apart as a pair
         with pytest.raises(error, match=sentence):
             evaluate(method, Source(support, spoil(*query)), 2)
+
+
+@pytest.mark.parametrize("name", ["MAML", "CxGrad", "ProtoNet", "RelationNet"])
+def test_images_of_another_type_and_labels_of_another_count(name: str, tasks: TaskSampler) -> None:
+    method = METHODS[name](Conv4(1, 16, 3, width=4, poolings=2))
+    (images, labels), query = next(tasks.episodes(1))
+    with pytest.raises(
+        TypeError, match="support set are torch.float64 on cpu, .*; the network is torch.float32 on cpu"
+    ):
+        method((images.double(), labels), query)
+    with pytest.raises(ValueError, match=r"labels count from 0, and these are \[10, 20, 30\]: take labels.unique"):
+        method((images, 10 * labels + 10), query)
 
 
 def test_labels_beyond_the_classes_of_a_task(tasks: TaskSampler) -> None:

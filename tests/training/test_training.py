@@ -335,6 +335,13 @@ def test_what_is_not_finite_has_no_accuracy(tasks: TaskSampler) -> None:
     assert history.validation[0][1].checked() is history.validation[0][1]
 
 
+def test_tasks_beyond_those_asked_for_are_left(tasks: TaskSampler, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, usual = MAML(Conv4(1, 16, 3, width=4), inner_steps=1), TaskSampler.episodes
+    expected = evaluate(method, tasks, 3).per_task
+    monkeypatch.setattr(TaskSampler, "episodes", lambda self, count: usual(self, count + 2))
+    assert torch.equal(evaluate(method, tasks, 3).per_task, expected)
+
+
 def test_tasks_that_are_missing_are_not_zeros(tasks: TaskSampler) -> None:
     class Three:
         def episodes(self, count: int) -> Any:
