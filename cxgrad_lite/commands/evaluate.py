@@ -25,7 +25,7 @@ from ..recipes.results import write_json
 from ..training.checkpoints import load_checkpoint, read_header
 from ..training.evaluation import Evaluation, evaluate
 from ..training.settings import check, suggestion
-from .options import choose_device, place, positive
+from .options import choose_device, place, positive, whole
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shots", type=positive, help="default: as trained, else 5")
     parser.add_argument("--queries", type=positive, default=15, help="per class (default: 15)")
     parser.add_argument("--episodes", type=positive, default=600, help="tasks (default: 600)")
-    parser.add_argument("--inner-steps", type=positive, help="at test (default: as trained)")
+    parser.add_argument("--inner-steps", type=whole, help="at test (default: as trained)")
     parser.add_argument("--device", default="auto")
 
 
@@ -92,7 +92,7 @@ def judge(checkpoints: Sequence[Path], options: argparse.Namespace) -> tuple[Eva
     device = choose_device(options.device)
     methods = [load_checkpoint(path).to(device) for path in checkpoints]
     settings = task_settings(checkpoints[0], methods[0], options)
-    for method in methods if options.inner_steps else []:
+    for method in methods if options.inner_steps is not None else []:
         set_inner_steps(method, options.inner_steps)
     tasks = settings.sampler(methods[0].net.in_channels, device)
     result = evaluate(methods, tasks, options.episodes, options.protocol, progress=sys.stderr.isatty())
@@ -122,8 +122,9 @@ def set_inner_steps(method: Method, steps: int) -> None:
     """Let a gradient-based method take another number of steps than in training.
 
     Raises:
-        ValueError: if it has no inner loop, or what it learned belongs to single steps.
+        ValueError: if it has no inner loop, what it learned belongs to single steps, or there are too many.
     """
+    check(MAML, {"inner_steps": steps}, "--inner-steps")
     name = type(method).__name__
     if not isinstance(method, MAML):
         raise ValueError(f"{name} has no inner loop, so --inner-steps does not apply")

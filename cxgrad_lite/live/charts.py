@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, Protocol
 
@@ -75,7 +75,7 @@ class Chart:
         rows = -(-len(panes) // columns)
         self.grid = Grid(columns, rows, tuple(widths) or (1.0,) * columns, inches or (9.0, 2.7 * rows))
         self.contents = {name: Content(pane, pane.title) for name, pane in panes.items()}
-        self.backend: Backend = backend or choose_backend()
+        self.backend: Backend = choose_backend() if backend is None else backend
         self._lock, self._drawn_at = threading.RLock(), -float("inf")
         self.surface = make_surface(self.backend, self.grid, self.contents)
 
@@ -133,3 +133,14 @@ def make_surface(backend: Backend, grid: Grid, contents: Mapping[str, Content]) 
     from .on_png import PngSurface
 
     return PngSurface(grid, contents)
+
+
+def every_widget(root: ipywidgets.Widget) -> Iterable[ipywidgets.Widget]:
+    """A widget and all that belong to it, children first."""
+    for child in getattr(root, "children", ()):
+        yield from every_widget(child)
+    for name in ("style", "layout"):
+        part = getattr(root, name, None)
+        if isinstance(part, ipywidgets.Widget):
+            yield part
+    yield root

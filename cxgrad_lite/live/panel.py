@@ -28,16 +28,21 @@ import inspect
 import threading
 import traceback
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import ipywidgets
 from IPython.display import DisplayHandle, display
 
+from ..core.method import check_batch
+from ..core.nets import Conv4
+from ..core.outer import check_tasks
 from ..plots.marks import Bars, Images, Line, Pane, Points
 from ..plots.style import Picture
+from ..training.evaluation import check_methods
 from ..training.machine import Worker
-from .charts import Chart
+from ..training.state import TrainConfig
+from .charts import Chart, every_widget
 
 __all__ = ["Bars", "Chart", "Images", "Line", "Pane", "Panel", "Points", "weak"]
 
@@ -58,17 +63,50 @@ def weak(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def check_arguments(given: Mapping[str, Any]) -> None:
+    """Refuse arguments of the wrong kind, by the names that they have in all panels.
+
+    Raises:
+        TypeError, ValueError, FloatingPointError: naming what was given, or what is wrong with a task.
+    """
+    methods = [given["method"]] if "method" in given else given.get("methods", ())
+    methods = list(methods.values()) if isinstance(methods, Mapping) else methods
+    if "method" in given or "methods" in given:
+        check_methods(methods if isinstance(methods, list | tuple) else [methods])
+    for name, kind in {"net": Conv4, "config": TrainConfig}.items():
+        if not isinstance(given.get(name), kind | None):
+            raise TypeError(f"{name} must be a {kind.__name__}, not {type(given[name]).__name__}")
+    if given.get("per_class", 1) < 1:
+        raise ValueError(f"per_class must be at least 1, not {given['per_class']}")
+    if "tasks" in given:
+        check_tasks(given["tasks"], "episodes")
+    if "task" in given:
+        check_task(given["task"], methods[0])
+
+
+def check_task(task: Any, method: Any) -> None:
+    """Refuse what is no (support, query) of at most the classes that the method tells apart."""
+    if not isinstance(task, tuple | list) or len(task) != 2:
+        raise TypeError(f"a task is (support, query), such as next(tasks.episodes(1)), not {type(task).__name__}")
+    support, query = (len(check_batch(batch, f"{kind} set", method)) for batch, kind in zip(task, ("support", "query")))
+    if query > max(support, method.ways):
+        raise ValueError(f"a query label is {query - 1}, and the task has {support} classes, from 0 on")
+
+
 def remembers(make: Make) -> Make:
-    """Let the panels that a function makes know the call that made them, for `Panel.code`.
+    """Let the panels that a function makes know the call that made them, for `Panel.code`; wrong arguments are refused.
 
     Objects stand there under the names of their arguments.
     """
 
     @functools.wraps(make)
     def call(*args: Any, **options: Any) -> Any:
-        panel, signature = make(*args, **options), inspect.signature(make)
+        signature = inspect.signature(make)
+        given = signature.bind(*args, **options).arguments
+        check_arguments(given)
+        panel = make(*args, **options)
         panel.maker = make.__name__
-        for name, value in signature.bind(*args, **options).arguments.items():
+        for name, value in given.items():
             default = signature.parameters[name].default
             if value is not default:
                 word = repr(value) if isinstance(value, int | float | str) else name
@@ -76,17 +114,6 @@ def remembers(make: Make) -> Make:
         return panel
 
     return call  # type: ignore[return-value]
-
-
-def every_widget(root: ipywidgets.Widget) -> Iterable[ipywidgets.Widget]:
-    """A widget and all that belong to it, children first."""
-    for child in getattr(root, "children", ()):
-        yield from every_widget(child)
-    for name in ("style", "layout"):
-        part = getattr(root, name, None)
-        if isinstance(part, ipywidgets.Widget):
-            yield part
-    yield root
 
 
 def release(worker: Worker, root: ipywidgets.Widget) -> None:

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..core.method import Batch, Method, known_shots
@@ -100,15 +100,16 @@ def evaluate(
         precision: see `arithmetic`.
 
     Raises:
-        TypeError: if tasks are not a source of episodes, but a data set, for instance.
-        ValueError: if ``episodes`` is below 2, several methods are given without ``protocol="paper"``, or there are
-            fewer tasks.
+        TypeError: if tasks are not a source of episodes, but a data set, for instance, or a method is none.
+        ValueError: if ``episodes`` is below 2, there are fewer tasks or no method, or several methods are given without
+            ``protocol="paper"``.
         RuntimeError: inside ``torch.inference_mode()``, where no inner loop can run.
     """
     check_tasks(tasks, "episodes")
     if protocol not in ("tasks", "paper"):
         raise ValueError(f"protocol must be 'tasks' or 'paper', not {protocol!r}")
     methods = list(method) if isinstance(method, Iterable) else [method]
+    check_methods(methods)
     if protocol == "tasks" and len(methods) != 1:
         raise ValueError(f"{len(methods)} methods were given; averaging their logits needs protocol='paper'")
     if episodes < 2:
@@ -129,6 +130,20 @@ def evaluate(
         return result
     images = episodes * len(next(tasks.episodes(1))[1][1])
     return replace(result, ci95=1.96 * math.sqrt(result.mean * (1 - result.mean) / images), protocol="paper")
+
+
+def check_methods(methods: Sequence[object]) -> None:
+    """Refuse what is no method: a class, a network, nothing at all.
+
+    Raises:
+        TypeError, ValueError: saying what was given instead.
+    """
+    if not methods:
+        raise ValueError("no method was given; at least one is needed")
+    for method in methods:
+        if not isinstance(method, nn.Module) or not callable(getattr(method, "adapt", None)):
+            given = f"the class {method.__name__}" if isinstance(method, type) else f"{type(method).__name__}"
+            raise TypeError(f"a method is needed, such as MAML(net), not {given}")
 
 
 def snapshot(method: Method) -> Method:

@@ -23,7 +23,7 @@ from ..core.method import Method
 from ..core.outer import Tasks, check_tasks
 from .checkpoints import check_tensors
 from .engines import Engine, Precision, choose_engine, device_of
-from .evaluation import WEIGHTS, Evaluation
+from .evaluation import WEIGHTS, Evaluation, check_methods
 from .settings import check, check_table
 
 
@@ -115,11 +115,12 @@ class Run:
         history: grows by one entry with each meta-iteration.
 
     Raises:
-        TypeError: if meta-batches cannot be sampled from ``tasks``.
+        TypeError: if it is no method, or meta-batches cannot be sampled from ``tasks``.
         ValueError: if ``engine="graph"`` cannot work here.
     """
 
     def __init__(self, method: Method, tasks: Tasks, config: TrainConfig | None = None) -> None:
+        check_methods([method])
         check_tasks(tasks, "sample")
         config = config or TrainConfig()
         self.method, self.tasks = method, tasks

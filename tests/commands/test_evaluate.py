@@ -48,6 +48,8 @@ def test_inner_steps_at_test(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     learned = checkpoint(tmp_path, replace(TINY, method="ALFA"))
     assert main(["evaluate", learned, "--inner-steps", "9"]) == 2
     assert "cannot take 9" in capsys.readouterr().err
+    assert main(["evaluate", learned, "--inner-steps", "100000"]) == 2
+    assert "--inner-steps: inner_steps must be a whole number from 0 to 1000, not 100000" in capsys.readouterr().err
 
 
 def test_another_dataset_comes_at_the_networks_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

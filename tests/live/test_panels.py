@@ -15,8 +15,17 @@ import ipywidgets
 import pytest
 import torch
 
-from cxgrad_lite import Conv4
-from cxgrad_lite.live import charts, panel, scale_explorer
+from cxgrad_lite import MAML, Conv4
+from cxgrad_lite.live import (
+    charts,
+    compare_cka,
+    compare_embeddings,
+    draw_and_adapt,
+    panel,
+    scale_explorer,
+    watch_adaptation,
+    watch_training,
+)
 from cxgrad_lite.live.charts import Backend, Chart, choose_backend
 from cxgrad_lite.live.on_plotly import css
 from cxgrad_lite.live.on_png import PngSurface
@@ -32,6 +41,43 @@ PANES = {
     "images": Pane("images", hide_axes=True, equal=True),
     "log": Pane("logarithmic", log_x=True, log_y=True, x_limits=(0.1, 10)),
 }
+
+
+TASK = (stripes(3, 2, 16), stripes(3, 3, 16))
+METHOD = MAML(Conv4(1, 16, 3, width=4), inner_steps=1)
+
+
+@pytest.mark.parametrize(
+    "make, arguments, words",
+    [
+        (watch_training, {"method": None, "tasks": None}, "a method is needed, such as MAML.net., not NoneType"),
+        (watch_adaptation, {"method": MAML, "task": TASK}, "not the class MAML"),
+        (compare_cka, {"methods": [METHOD.net], "tasks": None}, "not Conv4"),
+        (compare_cka, {"methods": [], "tasks": None}, "no method was given"),
+        (draw_and_adapt, {"methods": None}, "not NoneType"),
+        (watch_training, {"method": METHOD, "tasks": [TASK]}, r"tasks must have episodes\(\)"),
+        (watch_training, {"method": METHOD, "tasks": None, "config": {}}, "config must be a TrainConfig, not dict"),
+        (watch_adaptation, {"method": METHOD, "task": TASK, "per_class": 0}, "per_class must be at least 1, not 0"),
+        (watch_adaptation, {"method": METHOD, "task": TASK, "per_class": -1}, "per_class must be at least 1, not -1"),
+        (
+            watch_adaptation,
+            {"method": METHOD, "task": TASK, "backend": ""},
+            "backend must be 'plotly' or 'png', not ''",
+        ),
+        (watch_adaptation, {"method": METHOD, "task": None}, r"a task is \(support, query\), such as .*, not NoneType"),
+        (compare_embeddings, {"methods": [METHOD], "task": TASK[:1]}, "a task is"),
+        (compare_embeddings, {"methods": [METHOD], "task": (TASK[0], TASK[0][0])}, "a query set is a pair of tensors"),
+        (
+            compare_embeddings,
+            {"methods": [METHOD], "task": (TASK[0], (TASK[1][0], TASK[1][1] + 1))},
+            "a query label is 3, and the task has 3 classes",
+        ),
+        (scale_explorer, {"net": METHOD}, "net must be a Conv4, not MAML"),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_named(make: Any, arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=words):
+        make(**arguments)
 
 
 @pytest.fixture(params=["plotly", "png"])

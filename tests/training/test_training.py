@@ -335,6 +335,23 @@ def test_what_is_not_finite_has_no_accuracy(tasks: TaskSampler) -> None:
     assert history.validation[0][1].checked() is history.validation[0][1]
 
 
+@pytest.mark.parametrize(
+    "given, error, words",
+    [
+        (None, TypeError, "a method is needed, such as MAML.net., not NoneType"),
+        (MAML, TypeError, "not the class MAML"),
+        (Conv4(1, 16, 3, width=4), TypeError, "not Conv4"),
+        ([], ValueError, "no method was given"),
+    ],
+)
+def test_what_is_no_method(given: Any, error: type[Exception], words: str, tasks: TaskSampler) -> None:
+    with pytest.raises(error, match=words):
+        evaluate(given, tasks, 2, protocol="paper")
+    if given != []:
+        with pytest.raises(error, match=words):
+            meta_train(given, tasks, TrainConfig(1, progress=False))
+
+
 def test_tasks_beyond_those_asked_for_are_left(tasks: TaskSampler, monkeypatch: pytest.MonkeyPatch) -> None:
     method, usual = MAML(Conv4(1, 16, 3, width=4), inner_steps=1), TaskSampler.episodes
     expected = evaluate(method, tasks, 3).per_task
