@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,22 @@ def test_list_names_all_datasets(capsys, cache):
     assert all(facts.licence in printed for facts in DATASETS.values())
     assert "download 169 MB, converted 184 MB" in printed and "download 1.79 GB, converted 1.27 GB" in printed
     assert "converted: " not in printed and str(cache) in printed
+
+
+def test_ctrl_c_in_the_middle_of_images(mine, monkeypatch, capsys):
+    usual, opened = Image.open, []
+
+    def open_image(*arguments, **options):
+        opened.append(1)
+        if len(opened) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return usual(*arguments, **options)
+
+    monkeypatch.setattr(Image, "open", open_image)
+    assert call("get", "folder", "--from", mine, "--size", 8) == 130
+    said = capsys.readouterr()
+    assert said.err.endswith("error: interrupted\n") and "Traceback" not in said.err
+    assert call("get", "folder", "--from", mine, "--size", 8) == 0 and len(opened) > 30, "from the beginning"
 
 
 def test_get_check_list_show(mine, capsys, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -48,6 +49,31 @@ def test_a_folder_below_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str
     (tmp_path / "file").write_text("")
     assert main([*TRAIN, "--out", str(tmp_path / "file" / "run")]) == 2
     assert str(tmp_path / "file") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ([*TRAIN, "--out", ""], "argument --out: must name a file or folder, not ''"),
+        (["evaluate", "m.safetensors", "--ways", "0"], "argument --ways: must be a whole number from 1"),
+    ],
+)
+def test_options_that_cannot_be(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert said in capsys.readouterr().err
+
+
+def test_a_name_of_300_letters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*TRAIN, "--out", str(tmp_path / ("x" * 300))]) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path / ('x' * 300)}: File name too long\n"
+
+
+def test_a_terminal_of_latin_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="latin-1"))
+    assert exit_code(lambda: print("A − B: 0.5 ± 0.1 … 中")) == 0
+    assert shown.getvalue().decode("latin-1") == "A - B: 0.5 ± 0.1 ... ?\n"
 
 
 def test_a_missing_extra(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

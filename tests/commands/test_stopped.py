@@ -160,6 +160,7 @@ def test_divergence_says_what_is_kept(
     [
         (["--validation-episodes", "1"], "validation_episodes must be a whole number from 2"),
         (["--minutes", "nan"], "minutes must be a number of at least 0, not nan"),
+        (["--minutes", "inf"], "minutes must be a number of at least 0, not inf"),
         (["--minutes", "-1"], "minutes must be a number of at least 0, not -1"),
     ],
 )

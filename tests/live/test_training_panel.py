@@ -239,6 +239,20 @@ def test_sliders_count_from_the_next_meta_iteration(backend: Backend, tasks: Tas
     panel.close()
 
 
+def test_a_slider_moved_to_a_rate_that_diverges_and_back(tasks: TaskSampler) -> None:
+    panel = watch_training(make("MAML", inner_lr=1e30), tasks, TrainConfig(4, progress=False))
+    panel.sliders["inner_lr"].value = 0.01
+    panel.step()
+    assert panel.wait(SECONDS) and panel.error is None
+    panel.sliders["inner_lr"].value = 1e30
+    panel.start()
+    assert panel.wait(SECONDS) and "FloatingPointError: meta-iteration 2" in str(panel.error)
+    panel.sliders["inner_lr"].value = 0.01
+    panel.start()
+    assert panel.wait(SECONDS) and panel.error is None and len(panel.history.loss) == 4
+    panel.close()
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_can_be_watched(name: str, tasks: TaskSampler) -> None:
     panel = watch_training(make(name), tasks, LONG, backend="png")

@@ -291,6 +291,18 @@ def test_official_download(site, monkeypatch, cache):
     assert torch.equal(cifar_fs.load("val").images, splits["val"].images)  # the archive is not needed again
 
 
+@pytest.mark.parametrize("members", [{"readme.txt": b"not images"}, {"cifar100/data/beaver/0.png": b"no picture"}])
+def test_a_whole_zip_that_is_another(site, cache, members):
+    """There is no checksum that would tell."""
+    write_zip(site / "cifar100.zip", members)
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(ValueError, match="cifar100.zip"),
+    ):
+        cifar_fs.load("val")
+    assert not list(cache.rglob("manifest.json"))
+
+
 def test_ready_made_download_when_the_official_one_fails(site, cache):
     write_zip(site / "cifar100.zip", pictures("cifar100/data"))
     with pytest.warns(UserWarning) as warned:

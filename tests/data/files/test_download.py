@@ -1,8 +1,12 @@
 """Downloads against a local server that fails in every way a real one does."""
 
+import email.message
 import hashlib
+import io
 import threading
 import urllib.request
+import urllib.response
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -211,6 +215,21 @@ def test_redirect_without_encryption_is_refused():
     with pytest.raises(download._WrongFile, match="without encryption, http://example.org/b"):
         redirects.redirect_request(ask, None, 302, "", {}, "http://example.org/b")
     assert redirects.redirect_request(ask, None, 302, "", {}, "https://example.org/b").full_url.endswith("/b")
+
+
+def test_a_download_follows_no_redirect_without_encryption(server, monkeypatch):
+    def redirected(self, request):
+        headers = email.message.Message()
+        headers["Location"] = f"http://127.0.0.1:{server.server_port}/data.zip"
+        answer = urllib.response.addinfourl(io.BytesIO(), headers, request.full_url, 302)
+        answer.msg = "Found"
+        return answer
+
+    monkeypatch.setattr(urllib.request.HTTPSHandler, "https_open", redirected)
+    source = replace(server.source(), urls=("https://127.0.0.1/data.zip",))
+    with pytest.raises(DownloadError, match="redirected to an address without encryption, http://127.0.0.1"):
+        fetch(source, pause=0)
+    assert server.ranges == [], "nothing was asked for there"
 
 
 def test_partial_file_that_is_a_link_is_not_followed(server, cache, tmp_path):
