@@ -10,6 +10,7 @@ import shlex
 import tempfile
 import time
 import typing
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,9 @@ def run_train(options: argparse.Namespace) -> int:
     same = ("validate_every", "validation_episodes", "engine", "precision")
     config = dataclasses.replace(recipe.config(), **{name: getattr(options, name) for name in same})
     method, train, val = recipe.build().to(device), recipe.tasks("train", device), recipe.tasks("val", device)
+    next(val.episodes(1))  # what does not fit these images is told before there is a folder
+    if options.tensorboard:
+        import_module("torch.utils.tensorboard")
     command = ["python", "-m", "cxgrad_lite", "train", "--recipe", options.recipe]
     command += [word for setting in options.set for word in ("--set", setting)]
     about = provenance(recipe, method, train, config, shlex.join(command))

@@ -94,8 +94,7 @@ def trained_alone(method: Method) -> Iterator[None]:
     own = {id(parameter) for parameter in method.parameters()}
     with WEIGHTS:
         if own & IN_TRAINING:
-            name = type(method).__name__
-            raise RuntimeError(f"this {name} is being trained already; wait for that, or pause the panel that does it")
+            raise RuntimeError(f"this {type(method).__name__} is being trained already; wait, or pause its panel")
         IN_TRAINING.update(own)
     try:
         yield
@@ -202,13 +201,16 @@ def is_validation(entry: Any, done: int) -> bool:
 
 
 def settings_of_tasks(tasks: Tasks) -> dict[str, Any]:
-    """What decides which tasks a source draws, as far as it says so: sizes, seed, device, a checksum of the classes."""
+    """What decides which tasks a source draws, as far as it says so: sizes, seed, device, checksums of the classes."""
     names = ("ways", "shots", "queries", "tasks_per_batch", "seed", "rotations")
     settings = {name: getattr(tasks, name) for name in names if hasattr(tasks, name)}
     if device := getattr(getattr(tasks, "generator", None), "device", None):
         settings["device"] = device.type  # each kind has random numbers of its own
-    classes = getattr(getattr(tasks, "data", None), "names", None)
-    return settings if classes is None else settings | {"classes": zlib.crc32("\n".join(classes).encode())}
+    data: Any = getattr(tasks, "data", None)
+    if not all(hasattr(data, name) for name in ("names", "counts", "take")):
+        return settings
+    first = data.take(data.counts.cumsum(0) - data.counts).cpu().contiguous()  # (classes, C, H, W)
+    return settings | {"classes": zlib.crc32("\n".join(data.names).encode()), "images": zlib.crc32(first.numpy())}
 
 
 def read_state(path: Path) -> tuple[dict[str, Any], Any]:

@@ -27,6 +27,7 @@ TRAIN = ["train", "--recipe", RECIPE, "--set", "width=4", "--set", "iterations=1
         (["--set", "ways=-1"], "ways must be a whole number from 1 to 10000, not -1"),
         (["--set", "options.x=1"], "CxGrad has no setting 'x'"),
         (["--set", "method=ProtoNet"], "ProtoNet has no setting 'inner_lr'"),
+        (["--set", "normalisation=imagenet"], "3 channels"),
         (["--device", "tpu9"], "no device 'tpu9'"),
         (["--device", "cuda:99"], "finds no device"),
         (["--recipe", "glyphs-5way-5shot-cxgrad-lr0.01-60it-seed0"], f"did you mean {RECIPE}"),
@@ -80,7 +81,7 @@ def test_a_missing_extra(tmp_path: Path, capsys: pytest.CaptureFixture[str], mon
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     assert main([*TRAIN, "--out", str(tmp_path / "run"), "--tensorboard"]) == 2
-    assert "pip install 'cxgrad-lite[tensorboard]'" in capsys.readouterr().err
+    assert "pip install 'cxgrad-lite[tensorboard]'" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

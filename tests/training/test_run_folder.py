@@ -142,6 +142,9 @@ def test_a_run_goes_on_with_its_own_tasks_only(train: Any, tmp_path: Path, strip
     half = stripes.select(stripes.names[:6])
     with pytest.raises(ValueError, match="its tasks classes is"):
         train(tmp_path, config=longer, tasks=TaskSampler(half, **usual), resume=True)
+    inverted = ImageClasses(255 - stripes.images, stripes.labels, stripes.names)
+    with pytest.raises(ValueError, match="its tasks images is"):
+        train(tmp_path, config=longer, tasks=TaskSampler(inverted, **usual), resume=True)
     assert len(train(tmp_path, config=longer, tasks=TaskSampler(stripes, **usual), resume=True).loss) == 14
 
 
