@@ -23,7 +23,7 @@ import torch
 from jobs import Case, Job
 from worker import PACKAGES, Row, absence, allocators, cpu_name, run_all
 
-GOOD, FAILED, WRONG_INPUT = 0, 1, 2  # exit codes
+GOOD, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130  # exit codes
 SETTINGS = {"small": Case(), "paper": Case(channels=3, size=84, width=48)}
 METHODS = {"maml": "MAML", "cxgrad": "CxGrad"}
 CONTENDERS = {
@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 good, 1 losses differ or our own code failed, 2 wrong input."""
+    """Exit codes: 0 good, 1 losses differ or our own code failed, 2 wrong input, 130 Ctrl-C."""
     options = build_parser().parse_args(arguments)
     try:
         check(options)
@@ -69,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in options.methods:
             case = replace(SETTINGS[options.setting], method=METHODS[name])
             tables.append(curves(case, options) if options.curves else comparison(case, options))
+    except KeyboardInterrupt:
+        print("compare: interrupted; no table", file=sys.stderr)
+        return INTERRUPTED
     except ValueError as error:
         print(f"compare: {error}", file=sys.stderr)
         return WRONG_INPUT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -244,3 +245,9 @@ def test_some_contenders_may_be_left_out_but_not_ours() -> None:
     assert compare.chosen(case, every) == compare.CONTENDERS["MAML"]
     assert compare.chosen(case, some) == ["ours", "higher", "authors"]
     assert compare.chosen(replace(case, method="CxGrad"), some) == ["ours", "authors"]
+
+
+def test_ctrl_c_ends_without_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(compare, "comparison", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert main(["--setting", "small", "--threads", "1"]) == 130
+    assert capsys.readouterr().err == "compare: interrupted; no table\n"
