@@ -6,6 +6,8 @@ import inspect
 import math
 import threading
 import time
+import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from statistics import fmean
 from typing import Any, Literal
@@ -108,6 +110,20 @@ class Steering:
         """Give the method the inner rate and steps that are asked for."""
         for name, value in self.numbers.items():
             setattr(self.run.method, name, value)
+
+
+def part_from(panels: Iterable[Any], method: Any, tasks: Tasks) -> None:
+    """Close panels that train the same weights, and say so where one draws from the same tasks."""
+    weights = {id(p) for p in method.parameters()}
+    for other in panels:
+        if weights & {id(p) for p in other.method.parameters()}:
+            other.close()  # two threads must not train the same weights
+        elif other.tasks is tasks:
+            warnings.warn(
+                "another panel draws from the same tasks: each gets a part of the stream, and neither what its seed "
+                "says; give each a TaskSampler of its own",
+                stacklevel=4,
+            )
 
 
 class Share:

@@ -17,7 +17,7 @@ from ..probes import LAYERS
 from ..training.loop import History, TrainConfig
 from .charts import Backend
 from .panel import Bars, Chart, Line, Pane, Panel, Points, remembers
-from .steering import Share, State, Steering, make_buttons, make_sliders, probe, traceable
+from .steering import Share, State, Steering, make_buttons, make_sliders, part_from, probe, traceable
 
 POINTS = 300  # of a curve, at most: more cannot be told apart and are slow to send
 WINDOW = 10  # meta-iterations that a running mean is over
@@ -77,10 +77,8 @@ class TrainingPanel(Panel):
         validation: Tasks | None = None,
         backend: Backend | None = None,
     ) -> None:
-        for other in list(OPEN):
-            if {id(p) for p in other.method.parameters()} & {id(p) for p in method.parameters()}:
-                other.close()  # two threads must not train the same weights
-        self.method = method
+        part_from([panel for panel in OPEN if not panel.closed], method, tasks)
+        self.method, self.tasks = method, tasks
         self._support = next(iter(tasks.episodes(1)))[0]  # always the same, so that changes are the method's
         self.norms: list[ByLayer] = []
         self.gammas: list[ByLayer] = []
