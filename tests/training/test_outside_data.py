@@ -282,6 +282,7 @@ def test_mutated_states_are_restored_whole_or_refused(tmp_path: Path, tasks: Tas
         torch.save(changed, last)
         reopen()
 
+    assert reopen() == whole, "what is not damaged is restored"
     hunt(count // 2, bytes_changed, lambda random: damaged_bytes(random, data))
     hunt(count // 2, values_changed, lambda random: damaged_table(random, stored, STRANGE + STRANGE_TENSORS))
-    assert {"refused", "restored"} <= set(outcomes)
+    assert "refused" in outcomes
