@@ -26,12 +26,13 @@ ELSEWHERE = re.compile(r"\]\(((?:\.\./)+[^)]*|assignments/[^)]*)\)")  # what is 
 HEADING = re.compile(r"\]\(#([^)]+)\)")  # JupyterLab writes them with capitals and colons
 MODULES = ("charts", "conv4", "drawing", "methods", "results", "sheet", "site", "strokes", "worker")
 
-PANELS = {  # which page has a panel without a kernel (or a link to one), and after which cell
-    "01_tasks.ipynb": ("game", "ipywidgets.interactive("),
-    "02_maml.ipynb": ("parabolas", "two_parabolas("),
-    "04_batch_norm_and_scale.ipynb": ("scale", "scale_explorer("),
-    "05_cxgrad.ipynb": ("gammas", "gamma_dials("),
-    "06_representation_change.ipynb": ("steps", "watch_adaptation("),
+PANELS = {  # panel without a kernel (or a link to one) → which page has it, and after which cell
+    "game": ("01_tasks.ipynb", "ipywidgets.interactive("),
+    "parabolas": ("02_maml.ipynb", "two_parabolas("),
+    "fan": ("04_batch_norm_and_scale.ipynb", "invariance.fan("),
+    "scale": ("04_batch_norm_and_scale.ipynb", "scale_explorer("),
+    "gammas": ("05_cxgrad.ipynb", "gamma_dials("),
+    "steps": ("06_representation_change.ipynb", "watch_adaptation("),
 }
 
 
@@ -40,12 +41,13 @@ def main(out: Path) -> int:
     sources = out.with_name(f"{out.name}-sources")
     for folder in (sources, out):
         shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(SITE, sources, ignore=shutil.ignore_patterns(*(f"{panel}.md" for panel, _ in PANELS.values())))
+    shutil.copytree(SITE, sources, ignore=shutil.ignore_patterns(*(f"{panel}.md" for panel in PANELS)))
     static = sources / "static"
     for name in [f"{module}.js" for module in MODULES] + ["drawing.css", "example.json"]:
         shutil.copy(BROWSER / name, static / name)
     shutil.copy(ROOT / "results" / "before_after.png", static)
     export_weights(static)
+    export_fan(static)
     export_scale_task(static)
     export_task(static)
     export_steps(static)
@@ -66,6 +68,19 @@ def export_weights(static: Path) -> None:
 
     for method in ("MAML", "CxGrad"):
         export(Path(best_zoo_recipe("omniglot_small", method, 5).name), static / f"{method}.bin")
+
+
+def export_fan(static: Path) -> None:
+    """The points of notebook 04's first figure, made by the cell that makes them there."""
+    import torch
+    from torch.nn import functional as F
+
+    cells = json.loads((NOTEBOOKS / PANELS["fan"][0]).read_text(encoding="utf-8"))["cells"]
+    source = next(text for text in map("".join, (cell["source"] for cell in cells)) if "def toy_loss(" in text)
+    made: dict[str, Any] = {"torch": torch, "F": F, "predict": lambda *args, **options: None}
+    exec(source, made)
+    points = {"points": made["x"].tolist(), "labels": made["labels"].tolist()}
+    (static / "fan.json").write_text(json.dumps(points), encoding="utf-8")
 
 
 def export_scale_task(static: Path) -> None:
@@ -176,8 +191,9 @@ def page_of(path: Path, static: Path) -> dict[str, Any]:
     """A stored notebook for the site: badges as links, pictures as files with their alternative text."""
     notebook: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     here = path.parent.relative_to(ROOT)
-    if path.parent == NOTEBOOKS and path.name in PANELS:
-        add_panel(notebook["cells"], *PANELS[path.name])
+    for panel, (name, call) in PANELS.items():
+        if path == NOTEBOOKS / name:
+            add_panel(notebook["cells"], panel, call)
     for number, cell in enumerate(notebook["cells"]):
         if cell["cell_type"] == "markdown":
             text = BADGE.sub(r'<a class="cx-badge" href="\2">\1</a>', "".join(cell["source"]))

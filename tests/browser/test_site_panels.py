@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import zlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from cxgrad_lite.recipes import Recipe, pretrained
 from cxgrad_lite.recipes.course import gradient_studies
 from cxgrad_lite.training.evaluation import Evaluation
 
+ROOT = Path(__file__).parents[2]
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian and Ubuntu: apt-get install chromium)"),
@@ -58,7 +60,7 @@ ROUND_TRIPS = """async () => {
     };
     const value = field => field.choices ? field.choices[below(field.choices.length)] : between(field);
     const trips = {};
-    for (const panel of ['scale', 'parabolas', 'gammas', 'steps']) {
+    for (const panel of ['fan', 'scale', 'parabolas', 'gammas', 'steps']) {
         const {FIELDS} = await from(panel);
         const random = () => Object.fromEntries(FIELDS.map(field => [field.name, value(field)]));
         trips[panel] = Array.from({length: 200}, random).map(s => [s, readState(FIELDS, writeState(FIELDS, s))]);
@@ -71,7 +73,7 @@ ROUND_TRIPS = """async () => {
 
 def test_two_hundred_states_of_each_panel_go_through_the_address(visit: Any) -> None:
     trips = visit("notebooks/04_batch_norm_and_scale").evaluate(ROUND_TRIPS)
-    assert set(trips) == {"scale", "parabolas", "gammas", "steps", "contest"}
+    assert set(trips) == {"fan", "scale", "parabolas", "gammas", "steps", "contest"}
     for panel, states in trips.items():
         assert len(states) == 200 and all(before == after for before, after in states), panel
         assert len({str(before) for before, _ in states}) > 5, "states differ"
@@ -128,6 +130,27 @@ def test_a_link_brings_the_dial_back(visit: Any) -> None:
     page.locator(".cx-scale code", has_text='"block 3", 5').wait_for(timeout=60_000)
     page.goto(page.url.partition("#")[0] + "#layer=nonsense&a=1e9")
     page.locator(".cx-scale code", has_text='"block 4", 1').wait_for(timeout=60_000)
+
+
+@pytest.mark.parametrize("norm", ["with batch norm", "without batch norm"])
+def test_the_fan_is_that_of_the_notebook(visit: Any, norm: str) -> None:
+    page = visit("notebooks/04_batch_norm_and_scale")
+    page.locator(".cx-fan .cx-chart").first.wait_for(timeout=60_000)
+    page.get_by_label("the score").select_option(norm)
+    page.get_by_label("direction of w in degrees").fill("130")
+    page.get_by_label("length of w").fill("0.7")
+    page.get_by_label("layer", exact=True).select_option("block 2")
+    assert page.url.endswith(f"#layer=block-2&a=1&norm={norm.replace(' ', '-')}&angle=130&length=0.7")
+    cells = json.loads((ROOT / "notebooks" / "04_batch_norm_and_scale.ipynb").read_text(encoding="utf-8"))["cells"]
+    source = next(text for text in map("".join, (cell["source"] for cell in cells)) if "def toy_loss(" in text)
+    made: dict[str, Any] = {"torch": torch, "F": torch.nn.functional, "predict": lambda *args, **options: None}
+    exec(source, made)
+    before, _, last = page.locator(".cx-fan code").inner_text().rpartition("; ")
+    exec(before, made)
+    loss, slope = eval(last, made)
+    words = page.locator(".cx-fan [role=status]").inner_text()
+    assert f"The loss is {loss:.4f}, the length of the gradient {slope:.4f}, and" in words
+    assert ("downhill lies at 90°" in words) == (norm == "with batch norm")
 
 
 def test_the_parabolas_are_those_of_the_notebooks_panel(visit: Any) -> None:

@@ -39,7 +39,7 @@ export class Dials {
   control(field, slow) {
     const turn = (value) => {
       this.state = { ...this.state, [field.name]: value };
-      history.replaceState(null, "", writeState(this.fields, this.state));
+      history.replaceState(null, "", writeState(this.fields, this.state) + this.others());
       this.show();
     };
     if (field.choices) {
@@ -52,6 +52,12 @@ export class Dials {
     const slider = element("input", { type: "range", min, max, step: field.step, "aria-label": field.label });
     slider.addEventListener(slow ? "change" : "input", () => turn(fromDial(field, Number(slider.value))));
     return slider;
+  }
+
+  /** What the address says of other panels of the page. */
+  others() {
+    const own = this.fields.map(({ name }) => name), said = location.hash.replace(/^#/, "").split("&");
+    return said.filter((part) => part.includes("=") && !own.includes(part.split("=")[0])).map((part) => `&${part}`).join("");
   }
 
   show() {
