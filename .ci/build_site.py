@@ -70,8 +70,8 @@ def export_weights(static: Path) -> None:
         export(Path(best_zoo_recipe("omniglot_small", method, 5).name), static / f"{method}.bin")
 
 
-def export_fan(static: Path) -> None:
-    """The points of notebook 04's first figure, made by the cell that makes them there."""
+def cell_of_the_fan() -> dict[str, Any]:
+    """What notebook 04's cell with `toy_loss` makes: the function, the points ``x`` and their ``labels``."""
     import torch
     from torch.nn import functional as F
 
@@ -79,6 +79,11 @@ def export_fan(static: Path) -> None:
     source = next(text for text in map("".join, (cell["source"] for cell in cells)) if "def toy_loss(" in text)
     made: dict[str, Any] = {"torch": torch, "F": F, "predict": lambda *args, **options: None}
     exec(source, made)
+    return made
+
+
+def export_fan(static: Path) -> None:
+    made = cell_of_the_fan()
     points = {"points": made["x"].tolist(), "labels": made["labels"].tolist()}
     (static / "fan.json").write_text(json.dumps(points), encoding="utf-8")
 

@@ -13,15 +13,13 @@ import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from jobs import Case, Job
-from worker import PACKAGES, Row, absence, allocators, cpu_name, run_all
+from worker import Row, absence, allocators, cpu_name, faster, is_mixed, run_all, spread, titled
 
 GOOD, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130  # exit codes
 SETTINGS = {"small": Case(), "paper": Case(channels=3, size=84, width=48)}
@@ -183,10 +181,6 @@ def about_losses(rows: list[Row]) -> str:
     return said + (f"; bf16 autocast changes them by {100 * max(mixed):.2g} %." if mixed else ".")
 
 
-def is_mixed(row: Row) -> bool:
-    return row.contender.endswith("bf16")
-
-
 def table(rows: list[Row]) -> str:
     lines = [
         "| contender | allocator | s per meta-iteration | peak MB | ours is faster, same allocator | ours, tuned |",
@@ -201,24 +195,6 @@ def table(rows: list[Row]) -> str:
             cells = [spread(row.seconds), f"{row.peak:.0f}", *ratios]
         lines.append("| " + " | ".join([titled(row), row.allocator, *cells]) + " |")
     return "\n".join(lines)
-
-
-def titled(row: Row) -> str:
-    """The contender with the version of its package."""
-    packaged = row.contender in PACKAGES and find_spec(row.contender) is not None
-    return f"{row.contender} {metadata.version(row.contender)}" if packaged else row.contender
-
-
-def spread(values: Sequence[float], unit: str = "") -> str:
-    """Median, smallest and largest."""
-    digits = 2 if unit or median(values) >= 1 else 3
-    low, middle, high = (f"{value:.{digits}f}" for value in (min(values), median(values), max(values)))
-    return f"{middle}{unit} ({low}–{high})"
-
-
-def faster(row: Row, mine: Row) -> str:
-    """How many times ours is as fast: ratios within one round, their median and spread."""
-    return spread([theirs / own for theirs, own in zip(row.seconds, mine.seconds)], "×")
 
 
 def curves(case: Case, options: argparse.Namespace) -> str:

@@ -14,11 +14,13 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -109,6 +111,28 @@ def absence(job: Job) -> str:
     if job.contender == "authors" and not job.authors:
         return "not installed: git clone https://github.com/shlee625/CxGrad, then --authors CxGrad"
     return ""
+
+
+def is_mixed(row: Row) -> bool:
+    return row.contender.endswith("bf16")
+
+
+def titled(row: Row) -> str:
+    """The contender with the version of its package."""
+    packaged = row.contender in PACKAGES and find_spec(row.contender) is not None
+    return f"{row.contender} {metadata.version(row.contender)}" if packaged else row.contender
+
+
+def spread(values: Sequence[float], unit: str = "") -> str:
+    """Median, smallest and largest."""
+    digits = 2 if unit or median(values) >= 1 else 3
+    low, middle, high = (f"{value:.{digits}f}" for value in (min(values), median(values), max(values)))
+    return f"{middle}{unit} ({low}–{high})"
+
+
+def faster(row: Row, mine: Row) -> str:
+    """How many times ours is as fast: ratios within one round, their median and spread."""
+    return spread([theirs / own for theirs, own in zip(row.seconds, mine.seconds)], "×")
 
 
 def cpu_name() -> str:

@@ -68,10 +68,14 @@ def save_checkpoint(path: str | Path, method: Method, **provenance: Any) -> None
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of all numbers, in the order of their names: a flipped bit makes another weight that looks as good."""
+    """SHA-256 of all numbers, in the order of their names. A flipped bit makes another weight that looks as good.
+
+    Args:
+        tensors: on the CPU, contiguous.
+    """
     whole = hashlib.sha256()
     for name in sorted(tensors):
-        whole.update(tensors[name].cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        whole.update(tensors[name].view(-1).view(torch.uint8).numpy().data)
     return whole.hexdigest()
 
 
@@ -115,6 +119,8 @@ def read_header(path: str | Path) -> dict[str, Any]:
         header = json.loads(metadata["cxgrad_lite"])
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: its header is not readable ({error})") from error
+    if isinstance(header, dict):
+        header.setdefault("sha256", "")  # older files lack it
     if isinstance(header, dict) and isinstance(header.get("format"), int) and header["format"] > FORMAT:
         raise ValueError(f"{path} was written by a newer version of cxgrad_lite; please update")
     check_header(header, path)
@@ -141,7 +147,7 @@ def load_checkpoint(path: str | Path, into: Method | None = None) -> Method:
     numbers = load_file(str(path))
     tensors = with_positions(numbers, planned)
     check_tensors(tensors, planned.state_dict(), path)
-    if header.get("sha256", "") not in ("", digest(numbers)):  # older files have none
+    if header["sha256"] and header["sha256"] != digest(numbers):
         raise ValueError(f"{path} is damaged: its numbers are not those that were written (SHA-256 differs)")
     method = build_stored(stored, path) if into is None else into
     method.load_state_dict(tensors)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from ..core.method import Batch, Method, known_shots
 from ..core.outer import Tasks, accuracy, check_tasks
@@ -29,8 +27,8 @@ from .engines import (
     other_stream,
     warn_of_eager,
 )
-from .machine import Dispensable, fit_threads
-from .parallel import rank, share, total, world_size
+from .machine import fit_threads
+from .parallel import progress_bar, rank, share, total, world_size
 
 ProtocolName = Literal["tasks", "paper"]
 WEIGHTS = threading.Lock()  # held while a run changes its weights, and while `evaluate` copies some
@@ -115,8 +113,7 @@ def evaluate(
     if episodes < 2:
         raise ValueError(f"an interval over tasks needs at least 2 episodes, not {episodes}")
     fit_threads()
-    hidden, shown = not progress or rank() > 0, Dispensable(sys.stderr)
-    bar = tqdm(islice(tasks.episodes(episodes), episodes), "evaluating", episodes, disable=hidden, file=shown)
+    bar = progress_bar(progress, islice(tasks.episodes(episodes), episodes), "evaluating", episodes)
     methods = [snapshot(method) for method in methods]
     with arithmetic(precision, device_of(methods[0])):
         logits = logits_function(methods, tasks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +10,6 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
 from ..core.method import Method
 from ..core.outer import Tasks, check_tasks, clip, meta_gradient
@@ -19,9 +17,9 @@ from .engines import GRAPHS, arithmetic, device_of
 from .evaluation import WEIGHTS, evaluate
 from .fused import fused_blocks
 from .graph import Captured
-from .machine import Dispensable, fit_threads
+from .machine import fit_threads
 from .overflow import check_gradients, check_losses, finite_gradients, in_iteration, look
-from .parallel import any_process, average_gradients, check_split, rank, share, total
+from .parallel import any_process, average_gradients, check_split, progress_bar, share, total
 from .resume import RunFolder
 from .state import History, Run, TrainConfig, trained_alone
 
@@ -114,12 +112,12 @@ def meta_train(
     run = Run(method, tasks, config)
     config = run.config
     check_validation(config, validation)
-    hidden, name, shown = not config.progress or rank() > 0, type(method).__name__, Dispensable(sys.stderr)
+    name, length = type(method).__name__, config.iterations
     with (
         trained_alone(method),
         folder.open(run) if folder else nullcontext(),
         interrupt_flag(run, folder is not None) as interrupted,
-        tqdm(total=config.iterations, initial=run.done, desc=name, disable=hidden, file=shown) as bar,
+        progress_bar(config.progress, total=length, initial=run.done, desc=name) as bar,
     ):
         start = time.perf_counter() - run.history.seconds
         try:

@@ -5,12 +5,16 @@ Without ``torch.distributed`` (or before it is initialised) every function does 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+from tqdm.auto import tqdm
+
+from .machine import Dispensable
 
 Item = TypeVar("Item")
 
@@ -31,6 +35,11 @@ def world_size() -> int:
 def share(items: Iterable[Item]) -> Iterator[Item]:
     """This process's part of the items: every n-th."""
     return islice(items, rank(), None, world_size())
+
+
+def progress_bar(wanted: bool, *arguments: Any, **options: Any) -> Any:
+    """tqdm's bar, if it is wanted and this process is the one that writes, on a stream that may fail."""
+    return tqdm(*arguments, **options, disable=not wanted or rank() > 0, file=Dispensable(sys.stderr))
 
 
 def total(numbers: Tensor) -> Tensor:

@@ -129,7 +129,8 @@ class RunFolder:
             self._check_same(json.loads(begun.read_text()), begun)
         for name in filter(BEST.fullmatch, left):
             (self.folder / name).unlink()
-        begun.write_text(json.dumps(self.header))
+        with whole_file(begun) as new:
+            new.write_text(json.dumps(self.header))
 
     def _restore(self, run: Run) -> None:
         """Go on from the newest state that can be read; a damaged one is named in a warning."""
@@ -172,13 +173,12 @@ class RunFolder:
         """Forget what a killed process left: unfinished files, and lines of metrics that are torn or to be redone."""
         if not done:
             self._begin()
-        for pattern in (f".{NEW}.*", ".best-*.safetensors.*", ".method.safetensors.*"):
+        for pattern in (f".{NEW}.*", f".{BEGUN}.*", ".best-*.safetensors.*", ".method.safetensors.*"):
             for unfinished in self.folder.glob(pattern):
                 unfinished.unlink()
         named = {path: BEST.fullmatch(path.name) for path in sorted(self.folder.glob("best-*"))}
         self.best = {path: float(name["accuracy"]) for path, name in named.items() if name}
-        metrics = self.folder / METRICS
-        if metrics.exists():
+        if (metrics := self.folder / METRICS).exists():
             lines = metrics.read_text(errors="replace").splitlines(keepends=True)
             with whole_file(metrics) as new:
                 new.write_text("".join(line for line in lines if 0 < iteration_of(line) <= done))

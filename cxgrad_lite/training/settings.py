@@ -92,7 +92,7 @@ def check_header(header: Any, where: object) -> None:
     Raises:
         ValueError: see `check`.
     """
-    check_table(Header, {"sha256": ""} | header if isinstance(header, dict) else header, where)  # older files lack it
+    check_table(Header, header, where)
     check_table(Parts, header["recipe"], where)
     check_method(header["recipe"]["method"], header["recipe"]["options"], where)
     check(Conv4, header["recipe"]["net"], where)

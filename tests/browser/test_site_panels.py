@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import runpy
 import zlib
 from pathlib import Path
 from typing import Any
@@ -141,10 +142,7 @@ def test_the_fan_is_that_of_the_notebook(visit: Any, norm: str) -> None:
     page.get_by_label("length of w").fill("0.7")
     page.get_by_label("layer", exact=True).select_option("block 2")
     assert page.url.endswith(f"#layer=block-2&a=1&norm={norm.replace(' ', '-')}&angle=130&length=0.7")
-    cells = json.loads((ROOT / "notebooks" / "04_batch_norm_and_scale.ipynb").read_text(encoding="utf-8"))["cells"]
-    source = next(text for text in map("".join, (cell["source"] for cell in cells)) if "def toy_loss(" in text)
-    made: dict[str, Any] = {"torch": torch, "F": torch.nn.functional, "predict": lambda *args, **options: None}
-    exec(source, made)
+    made = runpy.run_path(str(ROOT / ".ci" / "build_site.py"))["cell_of_the_fan"]()
     before, _, last = page.locator(".cx-fan code").inner_text().rpartition("; ")
     exec(before, made)
     loss, slope = eval(last, made)

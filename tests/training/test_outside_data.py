@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from cxgrad_lite import Conv4, CxGrad, TrainConfig, load_checkpoint, save_checkpoint
 from cxgrad_lite.core.method import Method
 from cxgrad_lite.training.checkpoints import read_header
-from cxgrad_lite.training.resume import LAST, PREVIOUS, OtherRun, RunFolder
+from cxgrad_lite.training.resume import LAST, PREVIOUS, RunFolder
 from cxgrad_lite.training.state import Run
 from data_utils import TaskSampler
 
@@ -266,7 +266,8 @@ def test_mutated_states_are_restored_whole_or_refused(tmp_path: Path, tasks: Tas
         try:
             state = reopened(tmp_path, tasks).state()
         except ValueError as error:
-            assert ("no state in" in str(error) or isinstance(error, OtherRun)) and "\n" not in str(error)
+            words = ("no state in", "belongs to another run", "does not say its")
+            assert any(text in str(error) for text in words) and "\n" not in str(error)
             outcomes.append("refused")
             return None
         outcomes.append("restored")
@@ -285,4 +286,4 @@ def test_mutated_states_are_restored_whole_or_refused(tmp_path: Path, tasks: Tas
     assert reopen() == whole, "what is not damaged is restored"
     hunt(count // 2, bytes_changed, lambda random: damaged_bytes(random, data))
     hunt(count // 2, values_changed, lambda random: damaged_table(random, stored, STRANGE + STRANGE_TENSORS))
-    assert "refused" in outcomes
+    assert {"refused", "restored"} <= set(outcomes)

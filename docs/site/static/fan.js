@@ -30,23 +30,26 @@ export function lossAt({ points, labels }, w, normalised) {
 const place = (value) => ((value + HALF) / (2 * HALF)) * SIZE;
 const shape = (name, attributes) => element(name, attributes, [], true);
 
-/** The plane of all filters, dark where the loss is small, with w and the way downhill from it. */
-function plane(task, w, gradient, normalised, label) {
+/** The plane of all filters, dark where the loss is small. */
+function ground(task, normalised) {
   const steps = Array.from({ length: SIDE }, (_, i) => -HALF + (2 * HALF * (i + 0.5)) / SIDE), cell = SIZE / SIDE;
   const losses = steps.flatMap((y) => steps.map((x) => ({ x, y, loss: lossAt(task, [x, y], normalised).loss })));
   const low = Math.min(...losses.map(({ loss }) => loss)), high = Math.max(...losses.map(({ loss }) => loss));
-  const marks = losses.map(({ x, y, loss }) => {
+  return element("g", {}, losses.map(({ x, y, loss }) => {
     const light = 30 + (65 * (loss - low)) / (high - low);
     return shape("rect", { x: place(x) - cell / 2, y: place(-y) - cell / 2, width: cell + 0.4, height: cell + 0.4, fill: `hsl(210 55% ${light.toFixed(0)}%)` });
-  });
+  }), true);
+}
+
+/** The plane, with w and the way downhill from it. */
+function plane(below, w, gradient, label) {
   const line = (from, to, colour, width) => shape("line", { x1: place(from[0]), y1: place(-from[1]), x2: place(to[0]), y2: place(-to[1]), stroke: colour, "stroke-width": width });
   const end = w.map((value, k) => value - ARROW * gradient[k]);
-  marks.push(line([0, 0], w, "#000", 1), line(w, end, "#C77F00", 4));
-  marks.push(shape("circle", { cx: place(w[0]), cy: place(-w[1]), r: 5, fill: "#000" }));
+  const marks = [below, line([0, 0], w, "#000", 1), line(w, end, "#C77F00", 4), shape("circle", { cx: place(w[0]), cy: place(-w[1]), r: 5, fill: "#000" })];
   return element("svg", { viewBox: `0 0 ${SIZE} ${SIZE}`, role: "img", "aria-label": label, class: "cx-chart" }, marks, true);
 }
 
-function show(task, state) {
+function show(task, grounds, state) {
   const normalised = state.norm === WITH, w = filter(state), { loss, gradient } = lossAt(task, w, normalised);
   const size = Math.hypot(...gradient), cosine = -(gradient[0] * w[0] + gradient[1] * w[1]) / (size * state.length);
   const turn = (Math.acos(Math.min(1, Math.max(-1, cosine))) * 180) / Math.PI;
@@ -60,7 +63,7 @@ function show(task, state) {
   const text = w.map((value) => value.toPrecision(6)).join(", ");
   return {
     words,
-    figures: [["the loss over all filters w, dark where it is small", plane(task, w, gradient, normalised, words)],
+    figures: [["the loss over all filters w, dark where it is small", plane(grounds[state.norm], w, gradient, words)],
       ["along the ray through w: loss (blue) and length of the gradient (dashed)", plot(curves, [0.4, 2.8], [0, 1.5], words)]],
     python: `w = torch.tensor([[${text}]]).double().requires_grad_(); loss = toy_loss(w, ${normalised ? "True" : "False"}); loss.item(), torch.autograd.grad(loss, w)[0].norm().item()`,
   };
@@ -69,6 +72,7 @@ function show(task, state) {
 export async function fillFan() {
   for (const root of document.querySelectorAll(".cx-fan")) {
     const task = await load(root.dataset.task, "The points");
-    root.dial = new Dials(root, FIELDS, (state) => show(task, state));
+    const grounds = Object.fromEntries(FIELDS[0].choices.map((norm) => [norm, ground(task, norm === WITH)]));
+    root.dial = new Dials(root, FIELDS, (state) => show(task, grounds, state));
   }
 }
