@@ -39,6 +39,7 @@ PLANS = {
     "course": Plan(course_recipes, "eager"),  # as the shipped runs were made
     "paper-rates": Plan(paper.rates),
     "paper-main": after_rates(paper.main),
+    "paper-usual-rate": after_rates(paper.usual_rate),
     "paper-map": after_rates(paper.feature_map),
     "paper-crossdomain": after_rates(paper.cross_domain),
     "paper-stepwise": after_rates(paper.stepwise),

@@ -18,7 +18,8 @@ PAPER = Path(__file__).parents[2] / "results" / "paper"
 
 RUNS = {  # of each plan, once all rates are known; the rates are in each
     "paper-main": 5 + 2 * 4,
-    "paper-map": 2 * 3 + 2,
+    "paper-usual-rate": 2,
+    "paper-map": 2 * 3 + 2 + 2,
     "paper-crossdomain": 2 * 4,
     "paper-stepwise": 3,
     "paper-steps": 2 + 3,
