@@ -114,6 +114,11 @@ def gradient_studies() -> list[Recipe]:
     return [Recipe(method=method, poolings=poolings, **usual) for method in ("MAML", "CxGrad") for poolings in (4, 2)]
 
 
+def further_seeds() -> list[Recipe]:
+    """Notebook 03b: MAML of notebook 03, trained again with two other seeds."""
+    return [replace(recipe, seed=seed) for recipe in gradient_studies() if recipe.method == "MAML" for seed in (1, 2)]
+
+
 def context_studies() -> list[Recipe]:
     """Notebook 07: the context free or frozen at zero, with the usual and with a large ε in batch norm."""
     usual: dict[str, Any] = {"inner_lr": 0.01, "train_queries": 5, "iterations": ZOO_ITERATIONS, "episodes": 300}
@@ -129,7 +134,7 @@ def zoo_recipes(folder: Path) -> list[Recipe]:
 
 def whole_recipes(folder: Path) -> list[Recipe]:
     """Every run that is shipped."""
-    runs = zoo_recipes(folder) + pair_recipes(folder) + gradient_studies() + context_studies()
+    runs = zoo_recipes(folder) + pair_recipes(folder) + gradient_studies() + further_seeds() + context_studies()
     return list({recipe.name: recipe for recipe in runs}.values())
 
 
