@@ -14,7 +14,8 @@ from ..training.loop import History
 class LiveCurves:
     """A callback for `meta_train` that draws loss and accuracy in the notebook while training runs.
 
-    The picture is replaced in place; what stays in the notebook is the last one.
+    The picture is replaced in place; what stays in the notebook is the last one. With another ``label`` the next run's
+    curves join those of the runs before it.
 
     Args:
         label: name of the curve; a method's name gives it the method's colour.
@@ -28,6 +29,7 @@ class LiveCurves:
         self, label: str, seconds: float | None = None, at_least: int = 30, every: float = 1.0, window: int = 10
     ) -> None:
         self.label, self.seconds, self.at_least, self.every, self.window = label, seconds, at_least, every, window
+        self._runs: dict[str, History] = {}
         self._handle: DisplayHandle | None = None
         self._drawn_at = -float("inf")
 
@@ -39,7 +41,9 @@ class LiveCurves:
         return over
 
     def picture(self, history: History) -> Picture:
-        return training_curves({self.label: {"loss": history.loss, "accuracy": history.accuracy}}, window=self.window)
+        self._runs[self.label] = history
+        runs = {label: {"loss": run.loss, "accuracy": run.accuracy} for label, run in self._runs.items()}
+        return training_curves(runs, window=self.window)
 
     def draw(self, history: History) -> None:
         """Draw the state of the run now."""

@@ -1,6 +1,13 @@
 """Static figures in one visual language."""
 
-from .evidence import accuracies_by_seed, bars_by_setting, curves_by_block, paired_differences
+from .evidence import (
+    accuracies_by_seed,
+    accuracy_dots,
+    bars_by_setting,
+    curves_by_block,
+    gap_over_training,
+    paired_differences,
+)
 from .figures import (
     accuracy_bars,
     accuracy_by_steps,
@@ -28,6 +35,7 @@ __all__ = [
     "accuracies_by_seed",
     "accuracy_bars",
     "accuracy_by_steps",
+    "accuracy_dots",
     "as_the_network_sees",
     "axes",
     "bars_by_setting",
@@ -38,6 +46,7 @@ __all__ = [
     "confusions",
     "curves_by_block",
     "draw_paths",
+    "gap_over_training",
     "interval",
     "limits",
     "norms_by_layer",

@@ -36,6 +36,33 @@ def accuracies_by_seed(arms: Mapping[str, Tensor]) -> Picture:
     return Picture(figure, f"Accuracy on new tasks in per cent, by seed: {'; '.join(said)}. Chance is 20.")
 
 
+def accuracy_dots(results: Mapping[str, Interval], start: float) -> Picture:
+    """Accuracies with their 95 % intervals, the best above; those below the axis are named at its end.
+
+    Args:
+        results: label → (mean, half-width), fractions.
+        start: of the axis, in per cent.
+    """
+    figure, (ax,) = axes(7, 0.7 + 0.3 * len(results))
+    best_first = sorted(results, key=lambda label: -results[label][0])
+    for row, label in enumerate(best_first):
+        mean, half = (100 * value for value in results[label])
+        if mean > start:
+            ax.errorbar(mean, row, xerr=half, fmt="o", color=colour(label) or GREY, capsize=3, markersize=6)
+        else:
+            ax.plot(start, row, "<", color=colour(label) or GREY, markersize=8, clip_on=False)
+        ax.annotate(
+            f"{mean:.1f} ± {half:.1f}", (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=9
+        )
+    ax.set_yticks(range(len(best_first)), best_first)
+    ax.set(xlabel="accuracy on new tasks, %", xlim=(start, None), ylim=(len(results) - 0.5, -0.5))
+    ax.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+    described = ", ".join(
+        f"{name} {100 * results[name][0]:.1f} ± {100 * results[name][1]:.1f} %" for name in best_first
+    )
+    return Picture(figure, f"Accuracy on new tasks with 95 % intervals, the best first: {described}.")
+
+
 def paired_differences(rows: Mapping[str, Sequence[Interval]], label: str) -> Picture:
     """Differences with their 95 % intervals, zero marked.
 
@@ -58,6 +85,30 @@ def paired_differences(rows: Mapping[str, Sequence[Interval]], label: str) -> Pi
     ax.set(xlabel=label, ylim=(len(rows) - 0.5, -0.5))
     ax.set_yticks(range(len(rows)), list(rows))
     return Picture(figure, f"{label[0].upper()}{label[1:]}, with 95 % intervals: {'; '.join(said)}.")
+
+
+def gap_over_training(iterations: Sequence[int], one: tuple[str, Tensor], other: tuple[str, Tensor]) -> Picture:
+    """Two methods' accuracy over meta-training, a line for each training run, and how far the first is ahead.
+
+    Args:
+        iterations: meta-iterations after which accuracy was measured.
+        one, other: label and (seeds, points) accuracies in per cent, of the same seeds.
+    """
+    figure, (left, right) = axes(9, 3, 2)
+    for label, accuracies in (one, other):
+        left.plot(iterations, accuracies.T.tolist(), "o-", color=colour(label) or GREY, markersize=3, linewidth=1)
+        left.plot([], [], "o-", color=colour(label) or GREY, label=label)
+    gaps = one[1] - other[1]
+    right.plot(iterations, gaps.T.tolist(), "o", color=GREY, markersize=4)
+    means = gaps.mean(0).tolist()
+    right.plot(iterations, means, "D-", color="black", label=f"mean of {len(gaps)} runs")
+    least = min(0, gaps.min().item())
+    left.set(xlabel="meta-iterations", ylabel="validation accuracy, %", xlim=(0, None))
+    right.set(xlabel="meta-iterations", ylabel=f"{one[0]} − {other[0]}, points", xlim=(0, None), ylim=(least, None))
+    for ax in (left, right):
+        ax.legend(frameon=False, fontsize=9, loc="lower right")
+    told = ", ".join(f"{gap:+.1f} after {n}" for n, gap in zip(iterations, means))
+    return Picture(figure, f"{one[0]} − {other[0]} on validation tasks, in points, mean of {len(gaps)} runs: {told}.")
 
 
 def curves_by_block(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from ..core.method import Batch
@@ -109,6 +110,8 @@ def training_curves(runs: Mapping[str, Mapping[str, Sequence[float]]], step: int
     left.set(xlabel="meta-iterations", ylabel="query loss", ylim=(0, None))
     right.set(xlabel="meta-iterations", ylabel="query accuracy, %", ylim=(0, 100))
     right.legend(frameon=False, fontsize=9)
+    for ax in (left, right):
+        ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
     ends = {label: smooth(run["accuracy"], window)[-1] for label, run in runs.items() if run["accuracy"]}
     last = ", ".join(f"{label} ends at {end:.0%}" for label, end in ends.items())
     return Picture(figure, f"Query loss and accuracy over meta-iterations; accuracy: {last}.")

@@ -35,7 +35,7 @@ def as_the_network_sees(files: Sequence[Path], images: Mapping[Path, Tensor]) ->
 
 
 def confusions(share: Tensor, names: Sequence[str], worst: Sequence[tuple[Tensor, str]]) -> Picture:
-    """Which classes are taken for which, and the worst mistakes.
+    """Which classes are taken for which, with a grey diagonal, and the worst mistakes.
 
     Args:
         share: (classes, classes) per cent of the images of a row's class, in tasks that hold both classes, that are
@@ -48,6 +48,7 @@ def confusions(share: Tensor, names: Sequence[str], worst: Sequence[tuple[Tensor
     ax = left.subplots()
     wrong = share.clone().fill_diagonal_(torch.nan)
     drawn = ax.imshow(wrong, cmap="Oranges", vmin=0)
+    ax.scatter(range(len(names)), range(len(names)), marker="s", s=60, color="#CCCCCC")
     ax.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     ax.set_yticks(range(len(names)), names, fontsize=8)
     ax.set(xlabel="taken for", ylabel="is")

@@ -187,7 +187,7 @@ CLAIMS = {
         "09",
         "meta-iterations with a break",
         ("forgetful stream",),
-        {"iterations=12": "iterations=3", "== 5": "== 1", "== 12": "== 3"},
+        {"iterations=8": "iterations=3", "== 3": "== 1", "== 8": "== 3"},
     ),
     "10 layer norm needs no company": Claim(
         "10",
@@ -202,6 +202,7 @@ CLAIMS = {
             "iterations=15": "iterations=1",
             "iterations=80": "iterations=1",
             "episodes=12": "episodes=2",
+            "episodes=6)": "episodes=2)",
         },
     ),
 }

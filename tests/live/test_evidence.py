@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from cxgrad_lite.plots import accuracies_by_seed, bars_by_setting, curves_by_block, paired_differences
+from cxgrad_lite.plots import (
+    accuracies_by_seed,
+    accuracy_dots,
+    bars_by_setting,
+    curves_by_block,
+    gap_over_training,
+    paired_differences,
+)
 
 
 def test_accuracies_are_drawn_by_seed_with_their_mean() -> None:
@@ -16,6 +23,14 @@ def test_accuracies_are_drawn_by_seed_with_their_mean() -> None:
     assert [bar.get_width() for bar in ax.patches] == [50.0, 70.0]
 
 
+def test_the_best_dot_is_above_and_one_off_the_axis_is_at_its_end() -> None:
+    picture = accuracy_dots({"CAVIA": (0.5, 0.01), "MAML": (0.84, 0.01), "CxGrad": (0.92, 0.005)}, 80)
+    assert "CxGrad 92.0 ± 0.5 %, MAML 84.0 ± 1.0 %, CAVIA 50.0" in picture.alt
+    (ax,) = picture.figure.axes
+    dots = {tuple(line.get_xdata()): tuple(line.get_ydata()) for line in ax.lines if line.get_marker() in ("o", "<")}
+    assert dots == {(92.0,): (0,), (84.0,): (1,), (80,): (2,)} and ax.get_ylim()[0] > ax.get_ylim()[1]
+
+
 def test_of_several_differences_the_last_is_bold_and_told() -> None:
     picture = paired_differences({"a − b": [(1.0, 0.5), (2.0, 0.4), (1.5, 2.0)], "c − b": [(-1.0, 0.3)]}, "points")
     assert "a − b +1.50 ± 2.00; c − b -1.00 ± 0.30" in picture.alt
@@ -24,6 +39,14 @@ def test_of_several_differences_the_last_is_bold_and_told() -> None:
     bold = [container.lines[0] for container in ax.containers if container.lines[0].get_color() == "black"]
     assert [line.get_xdata()[0] for line in bold] == [1.5, -1.0]
     assert bold[0].get_ydata()[0] > 0, "below the seeds of its row"
+
+
+def test_a_gap_is_that_of_runs_with_the_same_seed() -> None:
+    one, other = torch.tensor([[50.0, 62.0], [54.0, 60.0]]), torch.tensor([[44.0, 61.0], [40.0, 55.0]])
+    picture = gap_over_training([500, 1000], ("CxGrad", one), ("MAML", other))
+    assert "+10.0 after 500, +3.0 after 1000" in picture.alt
+    _, right = picture.figure.axes
+    assert [list(line.get_ydata()) for line in right.lines] == [[6.0, 1.0], [14.0, 5.0], [10.0, 3.0]]
 
 
 def test_panels_of_curves_share_their_axis() -> None:

@@ -121,6 +121,9 @@ def test_live_curves_follow_the_run_in_one_output(
     assert len(shown) == 4
     expected = figures.smooth(history.loss, 10)
     assert shown[-1].figure.axes[0].lines[0].get_ydata().tolist() == pytest.approx(expected)
+    curves.label = "MAML"
+    curves.draw(history)
+    assert "CxGrad ends" in shown[-1].alt and "MAML ends" in shown[-1].alt, "the next run joins the first"
 
     shown.clear()
     config = TrainConfig(iterations=1000, progress=False)

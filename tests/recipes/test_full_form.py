@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,10 @@ def test_the_full_form_runs_and_goes_on_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny = Recipe(inner_lr=0.01, shots=1, queries=3, width=4, iterations=2)
-    monkeypatch.setitem(PUBLISHED, "mini_imagenet-5way-5shot-cxgrad", tiny)
+    for method, ending in (("CxGrad", "cxgrad"), ("MAML", "lineage-maml")):
+        published = f"mini_imagenet-5way-5shot-{ending}"
+        assert PUBLISHED[published].method == method
+        monkeypatch.setitem(PUBLISHED, published, replace(tiny, method=method))
     monkeypatch.chdir(tmp_path)
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]

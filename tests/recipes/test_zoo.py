@@ -11,7 +11,7 @@ from cxgrad_lite.course.comparison import (
     lines_of_code,
     moves_picture,
     parameter_counts,
-    seconds_per_iteration,
+    seconds_in_turn,
     what_moves,
     zoo_runs,
 )
@@ -74,7 +74,8 @@ def test_lines_of_code_leave_out_what_is_no_code() -> None:
 def test_seconds_are_measured_without_a_trace(tasks: TaskSampler) -> None:
     method = MAML(Conv4(1, 16, 3, width=8), inner_steps=1)
     before = [p.clone() for p in method.parameters()]
-    assert seconds_per_iteration(method, tasks, repeats=1) > 0
+    seconds = seconds_in_turn({"one": method, "two": method}, tasks, rounds=1)
+    assert list(seconds) == ["one", "two"] and min(seconds.values()) > 0
     assert all(torch.equal(p, q) and p.grad is None for p, q in zip(method.parameters(), before))
 
 

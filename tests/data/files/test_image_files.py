@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_utils.files.image_files import decode, read_image, tiles
+from data_utils.files.image_files import decode, read_image, skipped, tiles
 
 RAMP = np.arange(256, dtype=np.uint16).reshape(16, 16)  # every grey of 8 bits
 
@@ -90,6 +90,13 @@ def test_first_frame_of_an_animation(tmp_path, suffix):
     frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
     with pytest.warns(UserWarning, match="only the first one is used"):
         assert (grey(tmp_path / f"a.{suffix}") == 255).all()
+
+
+def test_files_that_nobody_looks_at_are_counted_by_their_ending(tmp_path):
+    (tmp_path / "cat").mkdir()
+    for name in ("a.HEIC", "b.heic", "c.jpg", "d.PNG", "notes.txt", ".hidden.heic", "README"):
+        (tmp_path / "cat" / name).touch()
+    assert skipped(tmp_path) == {".heic": 2, ".txt": 1, "README": 1}
 
 
 def test_too_many_pixels(tmp_path, monkeypatch):
