@@ -18,6 +18,7 @@ from ...training.evaluation import Evaluation
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
 STYLES: tuple[dict[str, Any], ...] = ({"color": GREY, "marker": "o"}, {"color": BLUE, "marker": "s", "linestyle": "--"})
+LAYER_MARKERS = "os^Dv"
 Results = Mapping[str, Sequence[Evaluation]]
 
 
@@ -128,31 +129,39 @@ def norms_over_training(curves: Mapping[str, Mapping[str, Any]]) -> Picture:
     largest = max(max(norms) for run in curves.values() for norms in run["norms"].values())
     said = []
     for ax, (label, run) in zip(panels, curves.items()):
-        for layer, tint in LAYER_COLOURS.items():
-            ax.plot(run["iteration"], run["norms"][layer], color=tint, label=layer)
+        for (layer, tint), marker in zip(LAYER_COLOURS.items(), LAYER_MARKERS):
+            line: dict[str, Any] = {"color": tint, "marker": marker, "markersize": 4, "markevery": 2, "label": layer}
+            ax.plot(run["iteration"], run["norms"][layer], **line)
         ax.set(title=label, xlabel="meta-iterations", ylabel="gradient norm", ylim=(0, 1.05 * largest))
-        said.append(f"{label}: " + ", ".join(f"{layer} {norms[-1]:.1f}" for layer, norms in run["norms"].items()))
+        ends = {layer: sum(norms[-5:]) / len(norms[-5:]) for layer, norms in run["norms"].items()}
+        said.append(f"{label}: " + ", ".join(f"{layer} {norm:.1f}" for layer, norm in ends.items()))
     panels[-1].legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
-    return Picture(figure, f"Inner gradient norm of each layer over meta-training; at the end, {'; '.join(said)}.")
+    return Picture(
+        figure, f"Inner gradient norm by layer over meta-training; mean of the last five probes, {'; '.join(said)}."
+    )
 
 
-Draw = tuple[int, float, Mapping[str, float]]  # side of the final map, mean ‖h‖, gradient norm of each layer
+Draw = tuple[int, Tensor, Mapping[str, Tensor]]  # side of the final map, (draws,) ‖h‖, layer → (draws,) gradient norms
 
 
 def norms_over_side(by_width: Mapping[int, Sequence[Draw]], width: int, star: Draw) -> Picture:
-    """Left: norms at initialisation over the side of the final map, for one width. Right: head over block 4, all."""
+    """Norms at initialisation over the side of the final map, for one width; head over block 4, all, with intervals."""
     figure, (left, right) = axes(10, 3.3, 2)
     sides, lengths, norms = zip(*by_width[width])
-    left.plot(sides, lengths, "--", color=GREY, label="‖h‖")
-    for layer, tint in LAYER_COLOURS.items():
-        left.plot(sides, [found[layer] for found in norms], "o-", markersize=4, color=tint, label=layer)
+    left.plot(sides, [values.mean() for values in lengths], "--", color=GREY, label="‖h‖")
+    for (layer, tint), marker in zip(LAYER_COLOURS.items(), LAYER_MARKERS):
+        means = [found[layer].mean() for found in norms]
+        left.plot(sides, means, marker=marker, markersize=4, color=tint, label=layer)
     said = []
     for (filters, row), marker in zip(by_width.items(), "s^D"):
-        ratios = [found["head"] / found["block 4"] for _, _, found in row]
-        right.plot(sides, ratios, marker, color=GREY, markersize=6, label=f"28 px, {filters} filters")
-        said.append(f"{filters} filters " + ", ".join(f"{ratio:.1f}" for ratio in ratios))
-    above = star[2]["head"] / star[2]["block 4"]
-    right.plot(star[0], above, "*k", markersize=11, label="84 px, 48 filters")
+        ratios = [Evaluation.over_tasks(found["head"] / found["block 4"]) for _, _, found in row]
+        means, halves = [ratio.mean for ratio in ratios], [ratio.ci95 for ratio in ratios]
+        beside = [side * (1 + 0.05 * (marker == "D") - 0.05 * (marker == "s")) for side in sides]
+        label = f"28 px, {filters} filters"
+        right.errorbar(beside, means, halves, fmt=marker, color=GREY, markersize=5, capsize=2, label=label)
+        said.append(f"{filters} filters " + ", ".join(f"{mean:.1f}" for mean in means))
+    above = Evaluation.over_tasks(star[2]["head"] / star[2]["block 4"])
+    right.errorbar(star[0], above.mean, above.ci95, fmt="*k", markersize=9, capsize=2, label="84 px, 48 filters")
     right.axhline(1, color="black", linewidth=0.8)
     for ax, label in ((left, f"norms at initialisation, {width} filters"), (right, "head's gradient / block 4's")):
         ax.set(xscale="log", yscale="log", xlabel="side of the final map", ylabel=label)
@@ -162,27 +171,29 @@ def norms_over_side(by_width: Mapping[int, Sequence[Draw]], width: int, star: Dr
     left.set_yticks([3, 10, 30], ["3", "10", "30"])
     right.set_yticks([0.3, 1, 3], ["0.3", "1", "3"])
     return Picture(
-        figure, f"Head over block 4 at sides {sides}: {'; '.join(said)}; at 84 pixels, side {star[0]}: {above:.1f}."
+        figure, f"Head over block 4 at sides {sides}: {'; '.join(said)}; 84 pixels, side {star[0]}: {above.mean:.1f}."
     )
 
 
 def over_steps(panels: Mapping[str, Mapping[str, Tensor]], colours: Sequence[str], y_label: str, first: int) -> Picture:
-    """Lines over the inner steps, one panel per network; the panels share their axes.
+    """Lines over the inner steps with 95 % intervals over tasks, one panel per network; the panels share their axes.
 
     Args:
-        panels: title → label → (steps,) values.
+        panels: title → label → (tasks, steps) values.
         colours: of the lines.
         y_label: what the values are.
         first: number of the step of the first value.
     """
     figure, row = axes(10, 2.9, len(panels))
-    every = torch.stack([values for lines in panels.values() for values in lines.values()])
-    low, high = min(0.0, 1.05 * every.min().item()), 1.05 * every.max().item()
+    every = torch.stack([values.mean(0) for lines in panels.values() for values in lines.values()])
+    low, high = min(0.0, 1.15 * every.min().item()), 1.15 * every.max().item()
     said = []
     for ax, (title, lines) in zip(row, panels.items()):
         for (label, values), tint, marker in zip(lines.items(), colours, "os^Dv"):
-            ax.plot(range(first, first + len(values)), values, color=tint, marker=marker, markersize=4, label=label)
-            said.append(f"{title}, {label}: " + ", ".join(f"{value:.1f}" for value in values))
+            means, halves = values.mean(0), 1.96 * values.std(0) / len(values) ** 0.5
+            x = range(first, first + len(means))
+            ax.errorbar(x, means, halves, color=tint, marker=marker, markersize=4, capsize=2, label=label)
+            said.append(f"{title}, {label}: " + ", ".join(f"{value:.1f}" for value in means))
         ax.set(title=title, xlabel="inner step", ylabel=y_label, ylim=(low, high))
         ax.set_xticks(range(first, first + every.shape[1]))
     row[-1].legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
