@@ -14,7 +14,7 @@ from ..core.method import Batch
 from ..probes import LAYERS
 from .draw import draw_bars, draw_line
 from .marks import GREY, Bars, Line, short
-from .style import LAYER_COLOURS, RIGHT, WRONG, Picture, axes, blend, colour, halves
+from .style import LAYER_COLOURS, RIGHT, WRONG, Picture, axes, colour, halves, stage_colours
 
 
 def show_image(ax: Axes, image: Tensor, frame: str | None = None) -> None:
@@ -121,19 +121,17 @@ def accuracy_by_steps(runs: Mapping[str, Tensor]) -> Picture:
     """Query accuracy before the first inner step and after each one, with 95 % intervals over tasks.
 
     Args:
-        runs: label → (tasks, steps + 1) accuracies in percent. Untrained networks are drawn grey and dashed.
+        runs: label → (tasks, steps + 1) accuracies in percent. Untrained networks are drawn pale and dashed.
     """
     figure, (ax,) = axes(6.5, 2.8)
-    said, drawn = [], []
-    for label, accuracies in runs.items():
-        base = GREY if "untrained" in label else colour(label) or GREY
-        tint = blend(base, 0.55 if base in drawn else 1.0)
+    said = []
+    tints = stage_colours(list(runs), [colour(label) or GREY for label in runs])
+    for (label, accuracies), tint, marker in zip(runs.items(), tints, "s^oDv"):
         mean, half = accuracies.mean(0), 1.96 * accuracies.std(0) / len(accuracies) ** 0.5
-        line = "s--" if "untrained" in label else "^-" if base in drawn else "o-"
+        line = marker + ("--" if "untrained" in label else "-")
         ax.errorbar(range(len(mean)), mean, half, fmt=line, color=tint, label=label, capsize=3, markersize=5)
         said.append(f"{label}: " + ", ".join(f"{value:.0f}" for value in mean))
-        drawn.append(base)
-    ax.set(xlabel="inner steps", ylabel="accuracy on new tasks, %", ylim=(0, 100))
+    ax.set(xlabel="gradient steps on the support set", ylabel="accuracy on new tasks, %", ylim=(0, 100))
     ax.legend(frameon=False, fontsize=9, loc="lower right")
     return Picture(figure, f"Query accuracy in percent before the first inner step and after each. {'; '.join(said)}.")
 

@@ -90,6 +90,16 @@ def method_colours(labels: Iterable[str]) -> list[str]:
     return [to_hex(blend(base, strength)) for base, strength in zip(bases, strengths)]
 
 
+def stage_colours(labels: Sequence[str], bases: Sequence[str]) -> list[str]:
+    """The bases, paler where a label says 'untrained'; labels of the same base after it grow to the full colour."""
+    strengths = [1.0] * len(labels)
+    for base in {base for base, label in zip(bases, labels) if "untrained" in label}:
+        alike = [i for i, other in enumerate(bases) if other == base]
+        for rank, i in enumerate(sorted(alike, key=lambda i: "untrained" not in labels[i])):
+            strengths[i] = 0.45 + 0.55 * rank / max(len(alike) - 1, 1)
+    return [to_hex(blend(base, strength)) for base, strength in zip(bases, strengths)]
+
+
 def blend(base: str, strength: float) -> tuple[float, float, float]:
     """A colour mixed with white."""
     red, green, blue = (1 - strength * (1 - part) for part in to_rgb(base))

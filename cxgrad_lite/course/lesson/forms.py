@@ -11,10 +11,9 @@ from functools import partial
 from typing import Any
 
 import ipywidgets
-from matplotlib.colors import to_hex
 
 from ...plots.marks import GREY
-from ...plots.style import LAYER_COLOURS, Picture, axes, blend, colour
+from ...plots.style import LAYER_COLOURS, Picture, axes, colour, stage_colours
 
 Why = Mapping[str, str]
 INK, WIDE = "#222222", {"width": "max-content"}
@@ -25,7 +24,7 @@ CLOSE = 0.1  # a guess within a tenth of the scale is right
 def tints(items: Sequence[str]) -> list[str]:
     """The colours of layers and methods, paler for what is untrained; grey for what is neither."""
     bases = [LAYER_COLOURS.get(item) or colour(item) or GREY for item in items]
-    return [to_hex(blend(base, 0.45 if "untrained" in item else 1.0)) for item, base in zip(items, bases)]
+    return stage_colours(items, bases)
 
 
 class Form:
