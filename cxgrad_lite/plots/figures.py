@@ -90,31 +90,34 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
 
 
 def training_curves(runs: Mapping[str, Mapping[str, Sequence[float]]], step: int = 1, window: int = 1) -> Picture:
-    """Query loss and accuracy over meta-iterations.
+    """Query loss and accuracy over meta-iterations; loss alone where no run has an accuracy.
 
     Args:
         runs: label → {"loss": …, "accuracy": …}. A label that repeats a method's colour is drawn dashed.
         step: meta-iterations between two values.
         window: running mean over this many values.
     """
-    figure, (left, right) = axes(9, 3, 2)
+    kinds: list[tuple[str, int, str, int | None]]
+    kinds = [("loss", 1, "query loss", None), ("accuracy", 100, "query accuracy, %", 100)]
+    kinds = kinds if any(run["accuracy"] for run in runs.values()) else kinds[:1]
+    figure, panels = axes(4.5 * len(kinds), 3, len(kinds))
     tints: list[str] = []
     for label, run in runs.items():
         tint = colour(label) or GREY
-        for ax, key, unit in ((left, "loss", 1), (right, "accuracy", 100)):
+        for ax, (key, unit, _, _) in zip(panels, kinds):
             means = [unit * value for value in smooth(run[key], window)]
             full = window - 1 if len(means) >= 2 * window else 0  # a mean over fewer values would wander
             x = [step * (i + 1) for i in range(full, len(means))]
             draw_line(ax, Line(x, means[full:], label, tint, dashed=tint in tints))
         tints.append(tint)
-    left.set(xlabel="meta-iterations", ylabel="query loss", ylim=(0, None))
-    right.set(xlabel="meta-iterations", ylabel="query accuracy, %", ylim=(0, 100))
-    right.legend(frameon=False, fontsize=9)
-    for ax in (left, right):
+    for ax, (_, _, label, top) in zip(panels, kinds):
+        ax.set(xlabel="meta-iterations", ylabel=label, ylim=(0, top))
         ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
-    ends = {label: smooth(run["accuracy"], window)[-1] for label, run in runs.items() if run["accuracy"]}
-    last = ", ".join(f"{label} ends at {end:.0%}" for label, end in ends.items())
-    return Picture(figure, f"Query loss and accuracy over meta-iterations; accuracy: {last}.")
+    panels[-1].legend(frameon=False, fontsize=9)
+    key, spec = ("accuracy", ".0%") if len(kinds) > 1 else ("loss", ".2f")
+    ends = {label: smooth(run[key], window)[-1] for label, run in runs.items() if run[key]}
+    last = ", ".join(f"{label} ends at {end:{spec}}" for label, end in ends.items())
+    return Picture(figure, f"Query {' and '.join(kind[0] for kind in kinds)} over meta-iterations; {key}: {last}.")
 
 
 def accuracy_by_steps(runs: Mapping[str, Tensor]) -> Picture:

@@ -76,6 +76,8 @@ def test_curves_and_bars(tmp_path: Path) -> None:
     assert accuracy.lines[1].get_ydata().tolist() == [20, 80]
     assert loss.lines[0].get_linestyle() != loss.lines[1].get_linestyle(), "same colour, so another line style"
     assert "MAML, α = 0.3 ends at 80%" in picture.alt
+    alone = drawn(plots.training_curves({"MAML": {"loss": [2.0, 1.0], "accuracy": []}}), tmp_path)
+    assert len(alone.figure.axes) == 1 and "MAML ends at 1.00" in alone.alt
 
     norms = {"MAML": dict.fromkeys(LAYERS, 1.0), "CxGrad": dict.fromkeys(LAYERS, 2.0)}
     picture = drawn(plots.norms_by_layer(norms), tmp_path)

@@ -83,7 +83,8 @@ class GammaPanel(Panel):
         return look_at(self.method, self.tasks, self.count, gamma)
 
     def redraw(self) -> None:
-        self.grad, self.relative, self.accuracy = self.look([slider.value for slider in self.gamma])
+        gamma = [slider.value for slider in self.gamma]
+        self.grad, self.relative, self.accuracy = self.constant if gamma == [START] * 4 else self.look(gamma)
         colours = [LAYER_COLOURS[layer] for layer in LAYERS]
         shown = zip(("gradient", "relative step"), (self.grad, self.relative), self.constant[:2])
         for name, now, before in shown:

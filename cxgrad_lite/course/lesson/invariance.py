@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from ...plots.marks import GREY
@@ -88,15 +89,17 @@ INVARIANCE = {
 
 def fan(loss: Callable[[Tensor, bool], Tensor], points: Tensor) -> Picture:
     """The loss over all filters of two numbers, without and with batch norm, and the way downhill at (n, 2) points."""
-    figure, panels = axes(9.5, 4.2, 2)
+    figure, panels = axes(10.5, 4.2, 2)
     line = torch.linspace(-3, 3, 160).double()
     grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)  # (160, 160, 2)
     for ax, normalised in zip(panels, (False, True)):
         values = loss(grid.reshape(-1, 2), normalised).reshape(160, 160)
-        ax.contourf(line, line, values, levels=24, cmap="Blues_r")
+        surface = ax.contourf(line, line, values, levels=24, cmap="Blues_r")
+        figure.colorbar(surface, ax=ax, label="loss", ticks=MaxNLocator(5), shrink=0.8)
         start = points.detach().requires_grad_()
         (slope,) = torch.autograd.grad(loss(start, normalised).sum(), start)
-        ax.quiver(*points.T, *-slope.T, color="black", angles="xy", scale_units="xy", scale=0.45, width=0.005)
+        scale = 0.45 if normalised else 0.9  # where arrows are long, they would run into each other
+        ax.quiver(*points.T, *-slope.T, color="black", angles="xy", scale_units="xy", scale=scale, width=0.005)
         ax.set(
             xlabel="$w_1$", ylabel="$w_2$", aspect="equal", title=f"{'with' if normalised else 'without'} batch norm"
         )
@@ -107,29 +110,32 @@ def fan(loss: Callable[[Tensor, bool], Tensor], points: Tensor) -> Picture:
     )
 
 
-def parting(by_step: Mapping[str, Tensor], trained: str) -> Picture:
+def parting(steps: Sequence[int], by_step: Mapping[str, Tensor], trained: str) -> Picture:
     """Left: mean accuracy by inner step. Right: difference to the trained network in the last step, task by task.
 
     Args:
-        by_step: factor → (tasks, steps + 1) accuracies in percent.
+        steps: after how many inner steps accuracy was taken, from 0 on.
+        by_step: factor → (tasks, len(steps)) accuracies in percent.
         trained: the factor to compare with.
     """
     figure, (left, right) = axes(10, 3.4, 2)
-    said, steps = [], next(iter(by_step.values())).shape[1]
+    said = []
     for i, (factor, found) in enumerate(by_step.items()):
         tint, marker = blend(METHOD_COLOURS["MAML"], 0.45 + 0.55 * i / (len(by_step) - 1)), "os^Dv"[i]
-        left.plot(range(steps), found.mean(0), color=tint, marker=marker, markersize=5, label=factor)
+        left.plot(steps, found.mean(0), color=tint, marker=marker, markersize=5, label=factor)
         gain = Evaluation.over_tasks(found[:, -1] - by_step[trained][:, -1])
         right.errorbar(i, gain.mean, gain.ci95, color=tint, marker=marker, capsize=3)
         shown = f"{gain.mean:+.1f}" if factor != trained else ""
         right.annotate(shown, (i, gain.mean), (10, 0), textcoords="offset points", va="center", fontsize=9)
         said.append(f"{factor}: {found[:, 0].mean():.0f} to {found[:, -1].mean():.0f} %, {gain.mean:+.1f} points")
     right.axhline(0, color="black", linewidth=0.8)
-    left.set(xlabel="inner steps", ylabel="accuracy, %", ylim=(0, 103))
+    left.set(xlabel="inner steps", ylabel="accuracy, %", ylim=(0, 103), xticks=steps)
     left.legend(frameon=False, fontsize=9, title="block 4's kernel")
     right.set(xlabel="block 4's kernel", ylabel=f"minus {trained}, points", xlim=(-0.4, len(by_step) - 0.3))
     right.set_xticks(range(len(by_step)), list(by_step))
-    return Picture(figure, f"Accuracy before and after five steps, and difference to {trained}. {'; '.join(said)}.")
+    return Picture(
+        figure, f"Accuracy before and after {steps[-1]} steps, and difference to {trained}. {'; '.join(said)}."
+    )
 
 
 def two_slopes(factors: Sequence[float], norms: Mapping[str, Sequence[float]], relative: Sequence[float]) -> Picture:
