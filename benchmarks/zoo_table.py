@@ -45,7 +45,7 @@ def main() -> None:
     for name, seconds in seconds_in_turn(methods, recipes["MAML"].tasks("train"), rounds=10).items():
         print(row(name, seconds))
     machine = f"{platform.machine()} CPU, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    print(f"\nTime: least of 10 in turn, on {TIMED[0]}, {TIMED[1]}-shot, {machine}, {date.today()}.")
+    print(f"\nProcessor time: least of 10 in turn, on {TIMED[0]}, {TIMED[1]}-shot, {machine}, {date.today()}.")
 
 
 if __name__ == "__main__":

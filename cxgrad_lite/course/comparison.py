@@ -76,18 +76,17 @@ def lines_of_code(cls: type) -> int:
 
 
 def seconds_in_turn(methods: Mapping[str, Method], tasks: Tasks, rounds: int = 3) -> dict[str, float]:
-    """Least time of a meta-gradient of each method, after one to warm up; the parameters stay as they are.
+    """Least processor time of a meta-gradient of each method, after one to warm up; the parameters stay as they are.
 
-    The methods take turns, so that a slow minute of the machine falls on all of them, and what else it does can only
-    add to a time.
+    The methods take turns, so that a slow minute of the machine falls on all of them.
     """
     taken: dict[str, list[float]] = {name: [] for name in methods}
     for _ in range(1 + rounds):
         episodes = tasks.sample()
         for name, method in methods.items():
-            start = time.perf_counter()
+            start = time.process_time()
             meta_gradient(method, episodes)
-            taken[name].append(time.perf_counter() - start)
+            taken[name].append(time.process_time() - start)
             method.zero_grad()
     return {name: min(seconds[1:]) for name, seconds in taken.items()}
 
