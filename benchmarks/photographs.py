@@ -34,6 +34,7 @@ TASKS, MORE = 100, 300
 FILE = PRETRAINED / "photographs.json"
 COMMAND = "python benchmarks/photographs.py"
 SINGLE = (0.2, 0.4, 0.8, 1.6)  # norms tried for all blocks at once
+WRONG = (1.02, 1.1, 1.3, 2.0)  # factors on block 4's own norm: how wrong must it be before that costs anything?
 
 
 def part(theta: Theta, head: bool) -> Theta:
@@ -47,6 +48,7 @@ def right(method: MAML, theta: Theta, query: Batch) -> int:
 def other_norms(method: CxGrad, own: Tensor, other: Tensor, single: tuple[float, ...]) -> dict[str, Tensor]:
     """Label → (inner_steps, blocks) norms to adapt with instead of the task's own."""
     norms = {"zero context": method.generator(method.zero_context()).expand_as(own), "another task's": other}
+    norms |= {f"block 4 × {factor:g}": own * torch.tensor([1, 1, 1, factor]) for factor in WRONG}
     return norms | {f"{value:g} for all blocks": torch.full_like(own, value) for value in single}
 
 

@@ -15,25 +15,23 @@ Curves = Sequence[tuple[Sequence[int], Tensor, bool]]  # x, (n, blocks) values, 
 
 
 def accuracies_by_seed(arms: Mapping[str, Tensor]) -> Picture:
-    """A point for each training of an arm, and a bar for their mean.
+    """A point for each training of an arm, and a stroke at their mean.
 
     Args:
         arms: label → (seeds, tasks) accuracies in per cent.
     """
     figure, (ax,) = axes(7, 0.7 + 0.45 * len(arms))
-    said = []
-    for row, (label, accuracies) in enumerate(arms.items()):
-        means = accuracies.double().mean(1).tolist()
+    by_seed = {label: accuracies.double().mean(1).tolist() for label, accuracies in arms.items()}
+    for row, (label, means) in enumerate(by_seed.items()):
         mean = sum(means) / len(means)
-        ax.barh(row, mean, color=colour(label) or GREY, alpha=0.35, height=0.65)
+        ax.plot([mean, mean], [row - 0.3, row + 0.3], color=colour(label) or GREY, linewidth=3)
         ax.plot(means, [row - 0.15, row, row + 0.15][: len(means)], "o", color=colour(label) or GREY, markersize=6)
-        ax.text(max(means) + 1.5, row, f"{mean:.1f}", va="center", fontsize=9)
-        said.append(f"{label} {', '.join(f'{m:.1f}' for m in means)}")
-    ax.axvline(20, color="black", linestyle=":", linewidth=1)
+        ax.text(max(means) + 0.15, row, f"{mean:.1f}", va="center", fontsize=9)
     ax.set_yticks(range(len(arms)), list(arms))
-    ax.set(xlabel="accuracy on new tasks, %", xlim=(0, 80))
-    ax.invert_yaxis()
-    return Picture(figure, f"Accuracy on new tasks in per cent, by seed: {'; '.join(said)}. Chance is 20.")
+    low, high = (pick(pick(means) for means in by_seed.values()) for pick in (min, max))
+    ax.set(xlabel="accuracy on new tasks, %", xlim=(low - 1, high + 1), ylim=(len(arms) - 0.5, -0.5))
+    said = [f"{label} {', '.join(f'{mean:.1f}' for mean in means)}" for label, means in by_seed.items()]
+    return Picture(figure, f"Accuracy on new tasks in per cent, by seed: {'; '.join(said)}.")
 
 
 def accuracy_dots(results: Mapping[str, Interval], start: float) -> Picture:

@@ -43,10 +43,12 @@ def variant(name: str, **changes: Any) -> Recipe:
 
 def shipped() -> list[Recipe]:
     """Item 1's runs whose checkpoints come with the package: at the rates that `rates` chose, and at the paper's 0.01;
-    and the second seed of CxGrad, in which γ still differed between tasks at the end."""
+    the second seed of CxGrad, in which γ still differed between tasks at the end; and CxGrad on the larger map."""
     chosen = {"CxGrad": 0.003, "frozen": 0.003, "constant": 0.003, "MAML": 0.03}
     first = [variant(name, inner_lr=rate) for name, rate in chosen.items()]
-    return [*first, variant("CxGrad", inner_lr=0.003, seed=1), *(variant(n, inner_lr=0.01) for n in ("CxGrad", "MAML"))]
+    larger = [variant("CxGrad", inner_lr=0.001, poolings=2, seed=seed) for seed in (0, 1)]
+    usual = [variant(name, inner_lr=0.01) for name in ("CxGrad", "MAML")]
+    return [*first, variant("CxGrad", inner_lr=0.003, seed=1), *usual, *larger]
 
 
 def searches(name: str, poolings: int, folder: Path) -> list[Recipe]:
@@ -177,7 +179,7 @@ def condensed(result: dict[str, Any]) -> dict[str, Any]:
     "right" is the number of images answered rightly in each test task, of ways · queries; "validation" is of a whole
     run a list of meta-iteration, mean and half of the 95 % interval over tasks.
     """
-    about = ("recipe", "command", "commit", "engine", "device", "torch", "date", "diverged")
+    about = ("recipe", "command", "commit", "engine", "device", "torch", "date", "note", "diverged")
     short: dict[str, Any] = {key: result[key] for key in about if key in result}
     if "val" in result:
         short["validation"] = validation(result)
