@@ -23,12 +23,20 @@ class LiveCurves:
         at_least: so that a slow machine, too, has something to show.
         every: seconds between two drawings.
         window: running mean over this many meta-iterations.
+        low: where the axis of accuracies begins, in percent.
     """
 
     def __init__(
-        self, label: str, seconds: float | None = None, at_least: int = 30, every: float = 1.0, window: int = 10
+        self,
+        label: str,
+        seconds: float | None = None,
+        at_least: int = 30,
+        every: float = 1.0,
+        window: int = 10,
+        low: float = 0,
     ) -> None:
-        self.label, self.seconds, self.at_least, self.every, self.window = label, seconds, at_least, every, window
+        self.label, self.seconds, self.at_least, self.every = label, seconds, at_least, every
+        self.window, self.low = window, low
         self._runs: dict[str, History] = {}
         self._handle: DisplayHandle | None = None
         self._drawn_at = -float("inf")
@@ -43,7 +51,9 @@ class LiveCurves:
     def picture(self, history: History) -> Picture:
         self._runs[self.label] = history
         runs = {label: {"loss": run.loss, "accuracy": run.accuracy} for label, run in self._runs.items()}
-        return training_curves(runs, window=self.window)
+        picture = training_curves(runs, window=self.window)
+        picture.figure.axes[1].set(ylim=(self.low, 100))
+        return picture
 
     def draw(self, history: History) -> None:
         """Draw the state of the run now."""

@@ -48,10 +48,11 @@ def look_up(asked: Tensor, added: Sequence[Tensor]) -> Picture:
 
 
 def draw_results(ax: Axes, x: Sequence[float], results: Results) -> str:
-    """Accuracies over x with their intervals; returns them in words."""
+    """Accuracies over x with their intervals, one method's curves in one colour; returns them in words."""
     for (name, found), style in zip(results.items(), STYLES):
         means, halves = [100 * r.mean for r in found], [100 * r.ci95 for r in found]
-        ax.errorbar(x, means, halves, label=name, capsize=3, **style)
+        tint = {"color": GREY} if name.startswith("nearest pixels") else {}
+        ax.errorbar(x, means, halves, label=name, capsize=3, **style | tint)
     ax.set(ylabel="query accuracy, %", ylim=(0, 103))
     return "; ".join(f"{name} {', '.join(f'{100 * r.mean:.0f}' for r in found)}" for name, found in results.items())
 
@@ -78,9 +79,8 @@ def intervals(per_task: Tensor, counts: Sequence[int], tasks: int = 50, images: 
     figure, (left, right) = axes(9, 3.2, columns=2)
     halves = [100 * Evaluation.over_tasks(per_task[:n]).ci95 for n in counts]
     left.loglog(counts, halves, "o", color=BLUE, label="measured")
-    left.loglog(
-        counts, [halves[-1] * (counts[-1] / n) ** 0.5 for n in counts], color=GREY, label="proportional to 1/√n"
-    )
+    rule = [halves[-1] * (counts[-1] / n) ** 0.5 for n in counts]
+    left.loglog(counts, rule, color=GREY, label="proportional to 1/√n")
     left.set_xticks(counts, [str(n) for n in counts], fontsize=8)
     left.set_yticks([0.25, 0.5, 1, 2, 4], ["0.25", "0.5", "1", "2", "4"])
     left.minorticks_off()
@@ -88,15 +88,19 @@ def intervals(per_task: Tensor, counts: Sequence[int], tasks: int = 50, images: 
     left.legend(frameon=False)
     mean = per_task.mean().item()
     reported, over_tasks, over_images = group_intervals(per_task, tasks, images)
-    for i in range(shown):
-        tint = ORANGE if abs(reported[i] - mean) > over_tasks[i] else BLUE
-        right.errorbar(i, 100 * reported[i], 100 * over_tasks[i], color=tint, linewidth=1.2)
-        right.errorbar(i, 100 * reported[i], 100 * over_images[i], color="black", linewidth=2.5)
+    missed = []
+    for widths, thickness, beside in ((over_tasks, 1.0, 0.0), (over_images, 2.5, 0.4)):
+        missed.append(((reported - mean).abs() > widths)[:shown])
+        for i, miss in enumerate(missed[-1]):
+            tint = ORANGE if miss else BLUE
+            right.errorbar(i + beside, 100 * reported[i], 100 * widths[i], color=tint, linewidth=thickness)
     right.axhline(100 * mean, color=GREY, linewidth=1)
     right.set(xlabel=f"group of {tasks} tasks (the first {shown} groups)", ylabel="query accuracy, %")
+    over = f"{missed[0].sum()} over tasks (thin), {missed[1].sum()} over images (thick)"
+    right.set_title(f"missing the mean: {over}", fontsize=9)
     shrinking = ", ".join(f"{half:.2f} at {n}" for n, half in zip(counts, halves))
     return Picture(
-        figure, f"Left: half-width of the interval in points, {shrinking}. Right: {shown} intervals of each kind."
+        figure, f"Left: half-width of the interval in points, {shrinking}. Right: of {shown}, {over} miss the mean."
     )
 
 
@@ -115,9 +119,7 @@ def leaks(shares: Sequence[float], results: Results, without: Evaluation) -> Pic
     ax.axhline(100 * without.mean, color="black", linestyle=":", label="no memory: nearest pixels")
     ax.set(xlabel="share of the test classes that leaked into memory, %")
     ax.legend(frameon=False, fontsize=9, loc="lower right")
-    return Picture(
-        figure, f"Accuracy in percent over the leaked share: {said}; without memory {100 * without.mean:.0f}."
-    )
+    return Picture(figure, f"Accuracy in percent over the leaked share: {said}; no memory {100 * without.mean:.0f}.")
 
 
 # --- 03
@@ -157,8 +159,8 @@ def norms_over_side(by_width: Mapping[int, Sequence[Draw]], width: int, star: Dr
         ratios = [Evaluation.over_tasks(found["head"] / found["block 4"]) for _, _, found in row]
         means, halves = [ratio.mean for ratio in ratios], [ratio.ci95 for ratio in ratios]
         beside = [side * (1 + 0.05 * (marker == "D") - 0.05 * (marker == "s")) for side in sides]
-        label = f"28 px, {filters} filters"
-        right.errorbar(beside, means, halves, fmt=marker, color=GREY, markersize=5, capsize=2, label=label)
+        style: dict[str, Any] = {"color": GREY, "markersize": 5, "capsize": 2, "label": f"28 px, {filters} filters"}
+        right.errorbar(beside, means, halves, fmt=marker, **style)
         said.append(f"{filters} filters " + ", ".join(f"{mean:.1f}" for mean in means))
     above = Evaluation.over_tasks(star[2]["head"] / star[2]["block 4"])
     right.errorbar(star[0], above.mean, above.ci95, fmt="*k", markersize=9, capsize=2, label="84 px, 48 filters")
@@ -244,7 +246,5 @@ def kept_memory(steps: Sequence[int], kept: Mapping[str, Sequence[float]]) -> Pi
         ax.plot(steps, values, line, color=BLUE, label=order)
     ax.set(xlabel="inner steps", ylabel="megabytes kept per task", ylim=(0, None), xticks=steps)
     ax.legend(frameon=False)
-    said = "; ".join(
-        f"{order}: {v[0]:.1f} MB with {steps[0]}, {v[-1]:.1f} with {steps[-1]}" for order, v in kept.items()
-    )
+    said = "; ".join(f"{o}: {v[0]:.1f} MB with {steps[0]}, {v[-1]:.1f} with {steps[-1]}" for o, v in kept.items())
     return Picture(figure, f"Memory kept for the meta-gradient of one task, by inner steps. {said}.")
