@@ -6,13 +6,15 @@ Usage: python benchmarks/photographs.py                 (CIFAR-FS must be there;
 On tasks of the meta-test classes (drawn on a CPU, and so others than those of the runs): accuracy with neither head
 nor body adapted, with one of them and with both; for CxGrad, how much γ differs between tasks, and accuracy at other γ
 than the task's own. The first form measures the shipped networks, and keeps what its file has of them already. Where
-another task's γ seem to cost something, it swaps again in tasks that it has not seen.
+another task's γ seem to cost something, it swaps again in tasks that it has not seen. And it asks what a perfect choice
+of block 4's γ for each task would be worth.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from datetime import date
 from itertools import islice
 from pathlib import Path
@@ -34,6 +36,7 @@ TASKS, MORE = 100, 300
 FILE = PRETRAINED / "photographs.json"
 COMMAND = "python benchmarks/photographs.py"
 SINGLE = (0.2, 0.4, 0.8, 1.6)  # norms tried for all blocks at once
+TRIED, PER_CLASS = (0.5, 0.7, 1.0, 1.4, 2.0), 60  # factors of which each task gets its best; query images to judge by
 WRONG = (1.02, 1.1, 1.3, 2.0)  # factors on block 4's own norm: how wrong must it be before that costs anything?
 
 
@@ -96,6 +99,25 @@ def swap_again(checkpoint: Path) -> dict[str, list[int]]:
     return counts
 
 
+@torch.no_grad()
+def factors_by_task(checkpoint: Path) -> dict[str, list[list[int]]]:
+    """Factor on block 4's own γ → for each task, images answered rightly in each of four batches of queries.
+
+    The batches are like those of a test task, 15 images per class. Two can choose the factor, and two judge the choice.
+    """
+    method = load_checkpoint(checkpoint)
+    assert isinstance(method, CxGrad)
+    recipe = Recipe.stored(read_header(checkpoint)["provenance"]["recipe"], checkpoint)
+    counts: dict[str, list[list[int]]] = {f"{factor:g}": [] for factor in TRIED}
+    for support, (images, labels) in replace(recipe, queries=PER_CLASS).tasks("test").episodes(TASKS):
+        own = torch.stack([step.scaling for step in states(method, support)[1]])  # type: ignore[misc]
+        rows = torch.arange(len(labels)).reshape(recipe.ways, 4, -1).transpose(0, 1).flatten(1)  # (4, ways · 15)
+        for factor in TRIED:
+            theta = path_at(method, support, own * torch.tensor([1, 1, 1, factor]))[0][-1]
+            counts[f"{factor:g}"].append([right(method, theta, (images[batch], labels[batch])) for batch in rows])
+    return counts
+
+
 def seems_to_cost(found: dict[str, Any]) -> bool:
     """Whether accuracy is lower with another task's γ, by an interval that excludes zero."""
     if "another task's" not in found["right"]:
@@ -123,6 +145,8 @@ def measure_shipped() -> None:
             runs[recipe.name] = measure(checkpoint, SINGLE if recipe == recipes[0] else ())
         if seems_to_cost(runs[recipe.name]) and "again" not in runs[recipe.name]:
             runs[recipe.name]["again"] = swap_again(checkpoint)
+        if "spread" in runs[recipe.name] and "factors" not in runs[recipe.name]:
+            runs[recipe.name]["factors"] = factors_by_task(checkpoint)
         write_json(FILE, about | {"runs": [runs[r.name] for r in recipes if r.name in runs]})
 
 

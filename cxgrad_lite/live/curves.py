@@ -52,7 +52,8 @@ class LiveCurves:
         self._runs[self.label] = history
         runs = {label: {"loss": run.loss, "accuracy": run.accuracy} for label, run in self._runs.items()}
         picture = training_curves(runs, window=self.window)
-        picture.figure.axes[1].set(ylim=(self.low, 100))
+        for accuracies in picture.figure.axes[1:]:  # there are none where a run counts no accuracy
+            accuracies.set(ylim=(self.low, 100))
         return picture
 
     def draw(self, history: History) -> None:

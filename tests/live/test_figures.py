@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cxgrad_lite import ANIL, MAML, Conv4, CxGrad, TrainConfig, meta_train, plots
+from cxgrad_lite import ANIL, MAML, Conv4, CxGrad, History, TrainConfig, meta_train, plots
 from cxgrad_lite.live import curves as live
 from cxgrad_lite.plots import figures
 from cxgrad_lite.plots.style import Picture
@@ -126,6 +126,9 @@ def test_live_curves_follow_the_run_in_one_output(
     curves.label = "MAML"
     curves.draw(history)
     assert "CxGrad ends" in shown[-1].alt and "MAML ends" in shown[-1].alt, "the next run joins the first"
+
+    only_loss = live.LiveCurves("MAML", low=60).picture(History(loss=[1.0, 0.5]))
+    assert len(only_loss.figure.axes) == 1, "a loop of one's own may count no accuracy"
 
     shown.clear()
     config = TrainConfig(iterations=1000, progress=False)
