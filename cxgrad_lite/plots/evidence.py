@@ -65,7 +65,8 @@ def paired_differences(rows: Mapping[str, Sequence[Interval]], label: str) -> Pi
     """Differences with their 95 % intervals, zero marked.
 
     Args:
-        rows: label → (mean, half-width) of one or several comparisons; of several, the last is drawn bold.
+        rows: label → (mean, half-width) of one or several comparisons; of several, the last is drawn bold. A
+            method's name gives its colour.
         label: of the axis.
     """
     figure, (ax,) = axes(8, 0.8 + (0.55 if any(len(found) > 1 for found in rows.values()) else 0.38) * len(rows))
@@ -74,7 +75,8 @@ def paired_differences(rows: Mapping[str, Sequence[Interval]], label: str) -> Pi
         for i, (mean, half) in enumerate(found):
             bold = i == len(found) - 1
             at = row if len(found) == 1 else row + 0.2 * (i - (len(found) - 1) / 2)
-            style = {"fmt": "D", "color": "black"} if bold else {"fmt": "o", "color": GREY, "markersize": 4}
+            usual = {"fmt": "o", "color": GREY, "markersize": 4}
+            style = {"fmt": "D", "color": colour(name) or "black"} if bold else usual
             ax.errorbar(mean, at, xerr=half, capsize=3, **style)
         said.append(f"{name} {found[-1][0]:+.2f} ± {found[-1][1]:.2f}")
         text = f"{found[-1][0]:+.2f} ± {found[-1][1]:.2f}".replace("-", "−")
