@@ -122,9 +122,6 @@ def leaks(shares: Sequence[float], results: Results, without: Evaluation) -> Pic
     return Picture(figure, f"Accuracy in percent over the leaked share: {said}; no memory {100 * without.mean:.0f}.")
 
 
-# --- 03
-
-
 def norms_over_training(curves: Mapping[str, Mapping[str, Any]]) -> Picture:
     """Gradient norm of each layer over meta-training, one panel per run; the panels share their axis of norms."""
     figure, panels = axes(10, 3.1, len(curves))
@@ -180,11 +177,7 @@ def norms_over_side(by_width: Mapping[int, Sequence[Draw]], width: int, star: Dr
 def over_steps(panels: Mapping[str, Mapping[str, Tensor]], colours: Sequence[str], y_label: str, first: int) -> Picture:
     """Lines over the inner steps with 95 % intervals over tasks, one panel per network; the panels share their axes.
 
-    Args:
-        panels: title → label → (tasks, steps) values.
-        colours: of the lines.
-        y_label: what the values are.
-        first: number of the step of the first value.
+    ``panels``: title → label → (tasks, steps) values; ``first``: number of the step of the first value.
     """
     figure, row = axes(10, 2.9, len(panels))
     every = torch.stack([values.mean(0) for lines in panels.values() for values in lines.values()])
@@ -202,27 +195,29 @@ def over_steps(panels: Mapping[str, Mapping[str, Tensor]], colours: Sequence[str
     return Picture(figure, f"{y_label.capitalize()} by inner step. {'; '.join(said)}.")
 
 
-def by_part(panels: Mapping[str, Mapping[str, Sequence[Evaluation]]]) -> Picture:
-    """Accuracy in percent by the part that adapts, a point for each training run; the panels share their axes.
+def by_part(panels: Mapping[str, Mapping[str, Sequence[Sequence[Evaluation]]]], y_label: str, hollow: str) -> Picture:
+    """Values by part of a network, one filled mark for each training run and a hollow one beside it; axes are shared.
 
-    Args:
-        panels: title → part → one evaluation for each run.
+    ``panels``: title → part → three pairs of evaluations; ``y_label`` and ``hollow`` name the two of a pair.
     """
     figure, row = axes(10, 3, len(panels))
-    said = []
+    top, said = 0.0, []
     for ax, (title, parts) in zip(row, panels.items()):
-        for place, (part, found) in enumerate(parts.items()):
-            for seed, result in enumerate(found):
-                x = place + 0.16 * (seed - (len(found) - 1) / 2)
-                ax.errorbar(x, result.mean, result.ci95, color=BLUE, marker="os^"[seed], markersize=6, capsize=3)
-            said.append(f"{title}, {part}: " + ", ".join(f"{result.mean:.1f}" for result in found))
-        ax.axhline(20, color="black", linestyle=":", linewidth=1)
-        ax.set(title=title, ylabel="query accuracy, %", ylim=(0, 103), xlim=(-0.5, len(parts) - 0.5))
-        ax.set_xticks(range(len(parts)), list(parts), fontsize=9)
-    return Picture(figure, f"Accuracy in percent by the part that adapts. {'; '.join(said)}.")
-
-
-# --- 09
+        for i, (what, tint, fill) in enumerate(((y_label, BLUE, "full"), (hollow, ORANGE, "none"))):
+            for seed, mark in enumerate("os^"):
+                found = [pairs[seed][i] for pairs in parts.values()]
+                means, halves = [one.mean for one in found], [one.ci95 for one in found]
+                x = [place + 0.26 * (seed - 1) + 0.1 * i for place in range(len(parts))]
+                style: dict[str, Any] = {"color": tint, "fillstyle": fill, "label": what if seed == 1 else None}
+                ax.errorbar(x, means, halves, fmt=mark, capsize=2, **style)
+                top = max(top, 1.1 * max(means))
+        told = [f"{part} " + ", ".join(f"{a.mean:.1f} ({b.mean:.1f})" for a, b in runs) for part, runs in parts.items()]
+        said.append(f"{title}: {'; '.join(told)}")
+        ax.set(title=title, ylabel=y_label, xticks=range(len(parts)), xticklabels=list(parts))
+    for ax in row:
+        ax.set(ylim=(0, top))
+    row[-1].legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    return Picture(figure, f"{y_label.capitalize()} of three runs; in brackets {hollow}. {'. '.join(said)}.")
 
 
 def operations_by_kind(costs: Mapping[str, Cost]) -> Picture:
