@@ -80,6 +80,7 @@ class Study:
         self.folder = folder
         self.main = {name: self.arm_of(name) for name in paper.CONTROLS}
         self.usual = [self.arm_of(name, inner_lr=0.01) for name in ("CxGrad", "MAML")]
+        self.usual_frozen = self.arm_of("frozen", inner_lr=0.01)
         self.maps = {
             32 >> poolings: {name: self.arm_of(name, poolings) for name in ("CxGrad", "frozen", "MAML")}
             for poolings in (2, 4)
@@ -87,6 +88,15 @@ class Study:
         self.stepwise = self.arm_of("CxGrad", options={"context_update": "step"})
         self.steps = [self.arm_of("CxGrad", inner_steps=k) for k in (1, 2, 3, 4)]
         self.betas = [self.arm_of("CxGrad", options={"context_lr": beta}) for beta in (0.01, 0.1)]
+
+    def other_methods(self) -> list[Arm]:
+        """The methods that item 8 runs, with their published inner loops."""
+        arms = []
+        for recipe in paper.others(self.folder):
+            rate = "" if recipe.inner_lr is None else f", α = {recipe.inner_lr:g}"
+            result = read_result(recipe, self.folder)
+            arms.append(Arm(recipe.method + rate, () if result is None else (result,)))
+        return arms
 
     def arm_of(self, name: str, poolings: int = 3, **changes: Any) -> Arm:
         """The seeds of a variant that were run, at its chosen rate or another."""
@@ -168,15 +178,19 @@ def report(folder: Path, template: str) -> str:
         runs=len(made),
         devices="; ".join(sorted({result["device"] for result in made})) or "none",
         paper=study.beside_the_paper(),
-        main=accuracy_table([*main.values(), *study.usual]),
+        main=accuracy_table([*main.values(), *study.usual, study.usual_frozen]),
         main_differences=difference_table(
-            [*((main[one], main[other]) for one, other in pairs), (study.usual[0], study.usual[1])]
+            [
+                *((main[one], main[other]) for one, other in pairs),
+                *((study.usual[0], other) for other in (study.usual[1], study.usual_frozen)),
+            ]
         ),
         gap=gap_table(main["CxGrad"], main["MAML"]),
         layers=layer_table(list(main.values())),
         gamma=gamma_table([main["CxGrad"], study.usual[0], main["frozen"], study.maps[8]["CxGrad"]]),
         others=accuracy_table([main["CxGrad"], *others]),
         others_differences=difference_table([(main["CxGrad"], other) for other in others]),
+        methods=accuracy_table(study.other_methods()),
         rates=rate_table(folder),
         **maps,
     )
