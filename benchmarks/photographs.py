@@ -6,14 +6,15 @@ Usage: python benchmarks/photographs.py                 (CIFAR-FS must be there;
 On tasks of the meta-test classes (drawn on a CPU, and so others than those of the runs): accuracy with neither head
 nor body adapted, with one of them and with both; for CxGrad, how much γ differs between tasks, and accuracy at other γ
 than the task's own. The first form measures the shipped networks, and keeps what its file has of them already. Where
-another task's γ seem to cost something, it swaps again in tasks that it has not seen. And it asks what a perfect choice
-of block 4's γ for each task would be worth.
+another task's γ seem to cost something, it swaps again in tasks that it has not seen. And it asks what it would be
+worth to choose block 4's γ for each task by labelled images.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from itertools import islice
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor
 
 from cxgrad_lite import MAML, CxGrad
-from cxgrad_lite.core.method import Batch, Theta
+from cxgrad_lite.core.method import Batch, StepTrace, Theta
 from cxgrad_lite.course.lesson.gammas import path_at
 from cxgrad_lite.probes import states
 from cxgrad_lite.recipes import Recipe, paper
@@ -40,6 +41,23 @@ TRIED, PER_CLASS = (0.5, 0.7, 1.0, 1.4, 2.0), 60  # factors of which each task g
 WRONG = (1.02, 1.1, 1.3, 2.0)  # factors on block 4's own norm: how wrong must it be before that costs anything?
 
 
+def from_checkpoint(checkpoint: Path) -> tuple[MAML, Recipe]:
+    """The network of a checkpoint, and the recipe whose tasks it is measured on."""
+    method = load_checkpoint(checkpoint)
+    assert isinstance(method, MAML)
+    return method, Recipe.stored(read_header(checkpoint)["provenance"]["recipe"], checkpoint)
+
+
+def path_of(trace: Sequence[StepTrace]) -> Tensor:
+    """(inner_steps, blocks) γ of CxGrad in an adaptation."""
+    return torch.stack([step.scaling for step in trace])  # type: ignore[arg-type]
+
+
+def in_block_4(own: Tensor, factor: float) -> Tensor:
+    """(inner_steps, blocks) norms, that of block 4 multiplied by a factor in every step."""
+    return own * torch.tensor([1, 1, 1, factor])
+
+
 def part(theta: Theta, head: bool) -> Theta:
     return {name: tensor for name, tensor in theta.items() if name.startswith("head.") == head}
 
@@ -51,16 +69,14 @@ def right(method: MAML, theta: Theta, query: Batch) -> int:
 def other_norms(method: CxGrad, own: Tensor, other: Tensor, single: tuple[float, ...]) -> dict[str, Tensor]:
     """Label → (inner_steps, blocks) norms to adapt with instead of the task's own."""
     norms = {"zero context": method.generator(method.zero_context()).expand_as(own), "another task's": other}
-    norms |= {f"block 4 × {factor:g}": own * torch.tensor([1, 1, 1, factor]) for factor in WRONG}
+    norms |= {f"block 4 × {factor:g}": in_block_4(own, factor) for factor in WRONG}
     return norms | {f"{value:g} for all blocks": torch.full_like(own, value) for value in single}
 
 
 @torch.no_grad()
 def measure(checkpoint: Path, single: tuple[float, ...] = ()) -> dict[str, Any]:
     """ "right": images answered rightly, of 75, in each task; "spread": of γ over the tasks, in per cent by block."""
-    method = load_checkpoint(checkpoint)
-    assert isinstance(method, MAML)
-    recipe = Recipe.stored(read_header(checkpoint)["provenance"]["recipe"], checkpoint)
+    method, recipe = from_checkpoint(checkpoint)
     counts: dict[str, list[int]] = {}
     paths: list[Tensor] = []  # γ, (inner_steps, blocks) for each task
     for number, (support, query) in enumerate(recipe.tasks("test").episodes(TASKS + 1)):
@@ -69,7 +85,7 @@ def measure(checkpoint: Path, single: tuple[float, ...] = ()) -> dict[str, Any]:
         networks = {"neither": before, "both": after}
         networks |= {"head": before | part(after, True), "body": before | part(after, False)}
         if isinstance(method, CxGrad) and method.context_moves:
-            paths.append(torch.stack([step.scaling for step in trace]))  # type: ignore[arg-type]
+            paths.append(path_of(trace))
             norms = other_norms(method, paths[-1], paths[number - 1], single)
             networks |= {name: path_at(method, support, gammas)[0][-1] for name, gammas in norms.items()}
         if number:  # the first has no other task before it
@@ -85,9 +101,8 @@ def measure(checkpoint: Path, single: tuple[float, ...] = ()) -> dict[str, Any]:
 @torch.no_grad()
 def swap_again(checkpoint: Path) -> dict[str, list[int]]:
     """Images answered rightly with the task's own γ and with another task's, in `MORE` further tasks."""
-    method = load_checkpoint(checkpoint)
+    method, recipe = from_checkpoint(checkpoint)
     assert isinstance(method, CxGrad)
-    recipe = Recipe.stored(read_header(checkpoint)["provenance"]["recipe"], checkpoint)
     counts: dict[str, list[int]] = {"both": [], "another task's": []}
     other: Tensor | None = None
     for support, query in islice(recipe.tasks("test").episodes(TASKS + MORE + 1), TASKS, None):
@@ -95,7 +110,7 @@ def swap_again(checkpoint: Path) -> dict[str, list[int]]:
         if other is not None:
             counts["both"].append(right(method, thetas[-1], query))
             counts["another task's"].append(right(method, path_at(method, support, other)[0][-1], query))
-        other = torch.stack([step.scaling for step in trace])  # type: ignore[arg-type]
+        other = path_of(trace)
     return counts
 
 
@@ -105,15 +120,14 @@ def factors_by_task(checkpoint: Path) -> dict[str, list[list[int]]]:
 
     The batches are like those of a test task, 15 images per class. Two can choose the factor, and two judge the choice.
     """
-    method = load_checkpoint(checkpoint)
+    method, recipe = from_checkpoint(checkpoint)
     assert isinstance(method, CxGrad)
-    recipe = Recipe.stored(read_header(checkpoint)["provenance"]["recipe"], checkpoint)
     counts: dict[str, list[list[int]]] = {f"{factor:g}": [] for factor in TRIED}
     for support, (images, labels) in replace(recipe, queries=PER_CLASS).tasks("test").episodes(TASKS):
-        own = torch.stack([step.scaling for step in states(method, support)[1]])  # type: ignore[misc]
+        own = path_of(states(method, support)[1])
         rows = torch.arange(len(labels)).reshape(recipe.ways, 4, -1).transpose(0, 1).flatten(1)  # (4, ways · 15)
         for factor in TRIED:
-            theta = path_at(method, support, own * torch.tensor([1, 1, 1, factor]))[0][-1]
+            theta = path_at(method, support, in_block_4(own, factor))[0][-1]
             counts[f"{factor:g}"].append([right(method, theta, (images[batch], labels[batch])) for batch in rows])
     return counts
 

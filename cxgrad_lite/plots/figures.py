@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..core.method import Batch
 from ..probes import LAYERS
+from ..training.evaluation import Evaluation
 from .draw import draw_bars, draw_line
 from .marks import GREY, Bars, Line, short
 from .style import LAYER_COLOURS, RIGHT, WRONG, Picture, axes, colour, halves, stage_colours
@@ -130,10 +131,11 @@ def accuracy_by_steps(runs: Mapping[str, Tensor]) -> Picture:
     said = []
     tints = stage_colours(list(runs), [colour(label) or GREY for label in runs])
     for (label, accuracies), tint, marker in zip(runs.items(), tints, "s^oDv"):
-        mean, half = accuracies.mean(0), 1.96 * accuracies.std(0) / len(accuracies) ** 0.5
+        by_step = [Evaluation.over_tasks(column) for column in accuracies.T]
+        means, ranges = [step.mean for step in by_step], [step.ci95 for step in by_step]
         line = marker + ("--" if "untrained" in label else "-")
-        ax.errorbar(range(len(mean)), mean, half, fmt=line, color=tint, label=label, capsize=3, markersize=5)
-        said.append(f"{label}: " + ", ".join(f"{value:.0f}" for value in mean))
+        ax.errorbar(range(len(means)), means, ranges, fmt=line, color=tint, label=label, capsize=3, markersize=5)
+        said.append(f"{label}: " + ", ".join(f"{mean:.0f}" for mean in means))
     ax.set(xlabel="gradient steps on the support set", ylabel="accuracy on new tasks, %", ylim=(0, 100))
     ax.legend(frameon=False, fontsize=9, loc="lower right")
     return Picture(figure, f"Query accuracy in percent before the first inner step and after each. {'; '.join(said)}.")

@@ -185,10 +185,11 @@ def over_steps(panels: Mapping[str, Mapping[str, Tensor]], colours: Sequence[str
     said = []
     for ax, (title, lines) in zip(row, panels.items()):
         for (label, values), tint, marker in zip(lines.items(), colours, "os^Dv"):
-            means, halves = values.mean(0), 1.96 * values.std(0) / len(values) ** 0.5
+            by_step = [Evaluation.over_tasks(column) for column in values.T]
+            means, halves = [step.mean for step in by_step], [step.ci95 for step in by_step]
             x = range(first, first + len(means))
             ax.errorbar(x, means, halves, color=tint, marker=marker, markersize=4, capsize=2, label=label)
-            said.append(f"{title}, {label}: " + ", ".join(f"{value:.1f}" for value in means))
+            said.append(f"{title}, {label}: " + ", ".join(f"{mean:.1f}" for mean in means))
         ax.set(title=title, xlabel="inner step", ylabel=y_label, ylim=(low, high))
         ax.set_xticks(range(first, first + every.shape[1]))
     row[-1].legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
