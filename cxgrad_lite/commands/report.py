@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..recipes import paper
-from ..recipes.results import Arm, difference, gamma_spread, mean_and_intervals, read_result, validation
+from ..recipes.results import Arm, difference, gamma_spread, mean_and_intervals, read_result, read_study, validation
 from .tables import Row, accuracy_table, difference_table, half, not_run, signed, table, verdict
 
 NAMES = {"CxGrad": "CxGrad", "frozen": "CxGrad, context frozen", "constant": "CxGrad, γ constant"}
@@ -94,7 +94,7 @@ class Study:
         arms = []
         for recipe in paper.others(self.folder):
             rate = "" if recipe.inner_lr is None else f", α = {recipe.inner_lr:g}"
-            result = read_result(recipe, self.folder)
+            result = read_study(recipe, self.folder)
             arms.append(Arm(recipe.method + rate, () if result is None else (result,)))
         return arms
 
@@ -105,7 +105,7 @@ class Study:
         changed = {key: value for key, value in changes.items() if key != "options"} | changes.get("options", {})
         label = [NAMES.get(name, name), *(f"{key} = {value}" for key, value in changed.items())]
         label += [] if rate is None else [f"α = {rate:g}"]
-        results = [read_result(replace(base, seed=seed), self.folder) for seed in (0, 1, 2)]
+        results = [read_study(replace(base, seed=seed), self.folder) for seed in (0, 1, 2)]
         return Arm(", ".join(label), tuple(result for result in results if result is not None))
 
     def beside_the_paper(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from .published import PUBLISHED
 from .recipe import PRETRAINED, Recipe
-from .results import STUDIES_FILE, best, read_result, summary, validation, write_json
+from .results import STUDIES_FILE, best, on_cpu, read_result, summary, tested_again, validation, write_json
 
 SETTING = Recipe("cifar_fs", inner_lr=0.01, poolings=3, iterations=3000, purpose="study")
 CONTROLS: dict[str, dict[str, Any]] = {
@@ -122,6 +122,14 @@ def cross_domain(folder: Path) -> list[Recipe]:
     return there + back + trained
 
 
+def again(folder: Path) -> list[Recipe]:
+    """Second tests of runs that a GPU made, on the tasks that a CPU draws, so that a CPU's runs can be paired."""
+    runs = at_best_rate(("CxGrad",), (0, 1, 2), folder) + at_best_rate(("frozen", "MAML"), (0,), folder)
+    runs += at_best_rate(("MAML",), (0,), folder, poolings=4)
+    results = [(run, read_result(run, folder)) for run in runs]
+    return [tested_again(run) for run, result in results if result is not None and not on_cpu(result)]
+
+
 def stepwise(folder: Path) -> list[Recipe]:
     """Item 4, Table 3: the context starts anew in every inner step."""
     return at_best_rate(("CxGrad",), (0, 1, 2), folder, options={"context_update": "step"})
@@ -159,7 +167,7 @@ def norms(folder: Path) -> list[Recipe]:
 
 def everything(folder: Path) -> list[Recipe]:
     """Items 1 to 9, the most important first; cross-domain tests last."""
-    items = (main, feature_map, usual_rate, stepwise, steps, beta, one_shot, others, norms, cross_domain)
+    items = (main, feature_map, usual_rate, again, stepwise, steps, beta, one_shot, others, norms, cross_domain)
     return unique([run for item in items for run in item(folder)])
 
 

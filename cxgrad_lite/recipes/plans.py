@@ -42,6 +42,7 @@ PLANS = {
     "paper-usual-rate": after_rates(paper.usual_rate),
     "paper-map": after_rates(paper.feature_map),
     "paper-crossdomain": after_rates(paper.cross_domain),
+    "paper-again": after_rates(paper.again),
     "paper-stepwise": after_rates(paper.stepwise),
     "paper-steps": after_rates(paper.steps),
     "paper-beta": after_rates(paper.beta),

@@ -11,7 +11,7 @@ import math
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from statistics import mean
@@ -96,6 +96,21 @@ def best(searches: Sequence[Recipe], folder: Path) -> Recipe | None:
     return searches[means.index(max(means))]
 
 
+def on_cpu(result: dict[str, Any]) -> bool:
+    return "CPU" in result["device"]
+
+
+def tested_again(recipe: Recipe) -> Recipe:
+    """The test of a run's checkpoint on this machine's meta-test tasks of the same classes."""
+    return replace(recipe, test_dataset=recipe.dataset)
+
+
+def read_study(recipe: Recipe, folder: Path) -> dict[str, Any] | None:
+    """The result of a recipe, with that of its second test as "again", where it has one."""
+    result, again = read_result(recipe, folder), read_result(tested_again(recipe), folder)
+    return result if result is None or again is None else result | {"again": again}
+
+
 def percent(result: dict[str, Any]) -> Tensor:
     """(tasks,) accuracies."""
     return 100 * torch.tensor(result["test"]["per_task"], dtype=torch.float64)
@@ -151,14 +166,22 @@ def mean_and_intervals(values: Tensor) -> tuple[float, float, float]:
 
 
 def difference(one: Arm, other: Arm) -> tuple[Tensor, list[int]]:
-    """(seeds, tasks) accuracy of one minus the other, on the same tasks, for the seeds that both have.
-
-    A seed draws other tasks on a GPU than on a CPU, so results of the two kinds of device are not paired.
-    """
-    pairs = {
-        seed: percent(a) - percent(b)
+    """(seeds, tasks) accuracy of one minus the other, on the same tasks, for the seeds that both have."""
+    both = {
+        seed: on_same_tasks(a, b)
         for a, seed in zip(one.results, one.seeds)
         for b, its in zip(other.results, other.seeds)
-        if its == seed and ("CPU" in a["device"]) == ("CPU" in b["device"])
+        if its == seed
     }
+    pairs = {seed: pair[0] - pair[1] for seed, pair in both.items() if pair is not None}
     return torch.stack(list(pairs.values())) if pairs else torch.empty(0, 1), list(pairs)
+
+
+def on_same_tasks(one: dict[str, Any], other: dict[str, Any]) -> tuple[Tensor, Tensor] | None:
+    """(tasks,) accuracies of both, if they can be paired.
+
+    A seed draws other tasks on a GPU than on a CPU: of two kinds of device, the GPU's run needs a second test.
+    """
+    if on_cpu(one) != on_cpu(other):
+        one, other = (run if on_cpu(run) else run.get("again", run) for run in (one, other))
+    return (percent(one), percent(other)) if on_cpu(one) == on_cpu(other) else None

@@ -48,7 +48,17 @@ def test_differences_are_paired_by_seed_and_task() -> None:
     values, seeds = difference(one, other)
     assert seeds == [1]
     torch.testing.assert_close(values, torch.tensor([[10.0, 20.0]], dtype=torch.float64), atol=1e-5, rtol=0)
-    assert difference(one, arm_of([[0.1, 0.1]], [1], "x86_64 CPU, 1 thread(s)"))[1] == [], "other tasks"
+
+
+def test_a_gpu_and_a_cpu_need_a_second_test() -> None:
+    gpu, cpu = arm_of([[0.9, 0.9]], [1]), arm_of([[0.1, 0.1]], [1], "x86_64 CPU, 1 thread(s)")
+    assert difference(gpu, cpu)[1] == [], "other tasks"
+    second = arm_of([[0.2, 0.4]], [1], "x86_64 CPU, 1 thread(s)").results[0]
+    tested = Arm("tested twice", (gpu.results[0] | {"again": second},))
+    expected = torch.tensor([[10.0, 30.0]], dtype=torch.float64)
+    torch.testing.assert_close(difference(tested, cpu)[0], expected)
+    torch.testing.assert_close(difference(cpu, tested)[0], -expected)
+    assert difference(tested, gpu)[0].sum() == 0, "where both have the GPU's tasks, these"
 
 
 def test_intervals_over_tasks_and_over_seeds() -> None:

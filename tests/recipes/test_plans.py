@@ -110,6 +110,15 @@ def test_transfer_waits_for_the_networks(tmp_path: Path) -> None:
     assert len(tests) == 8
 
 
+def test_only_runs_of_a_gpu_are_tested_again(tmp_path: Path) -> None:
+    search_all(tmp_path, 0.01)
+    assert paper.again(tmp_path) == []
+    for run, device in zip(paper.at_best_rate(("CxGrad",), (0, 1), tmp_path), ("NVIDIA H200", "x86_64 CPU")):
+        write_json(tmp_path / f"{run.name}.json", {"recipe": asdict(run), "device": device})
+    (second,) = paper.again(tmp_path)
+    assert (second.dataset, second.test_dataset, second.seed) == ("cifar_fs", "cifar_fs", 0)
+
+
 def test_the_course_knows_all_its_runs_from_the_shipped_search() -> None:
     recipes = course_recipes(PRETRAINED)
     assert len(recipes) > 100 and len({recipe.name for recipe in recipes}) == len(recipes)
