@@ -13,7 +13,7 @@ from cxgrad_lite.core import outer
 from cxgrad_lite.core.nets import Block
 from cxgrad_lite.core.stateless import with_tensors
 from cxgrad_lite.recipes.recipe import has_inner_rate
-from cxgrad_lite.training.fused import FusedBlock, convolve, fits, fused_blocks, norm_then_pool
+from cxgrad_lite.training.fused import FusedBlock, convolve, fits, fused_blocks, normalise
 from data_utils import TaskSampler
 
 
@@ -51,31 +51,46 @@ def test_normalise_and_pool_is_pool_and_normalise(images: int, height: int, widt
     gain, bias = torch.rand(3, generator=generator).double(), torch.randn(3, generator=generator).double()
     expected = torch.nn.functional.batch_norm(x, None, None, gain, bias, training=True, eps=1e-5)
     expected = torch.nn.functional.max_pool2d(expected, 2)
-    torch.testing.assert_close(norm_then_pool(x, gain, bias, 1e-5), expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(normalise(x, gain, bias, 1e-5, pool=True), expected, rtol=1e-9, atol=1e-9)
 
 
-def test_derivatives_agree_with_finite_differences() -> None:
+@pytest.mark.parametrize("pool", [True, False])
+def test_derivatives_agree_with_finite_differences(pool: bool) -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 2, 5, 4, dtype=torch.float64, requires_grad=True)
     gain, bias = (torch.rand(2, dtype=torch.float64).requires_grad_() for _ in range(2))
     kernel = torch.randn(3, 2, 3, 3, dtype=torch.float64, requires_grad=True)
-    for function, inputs in ((lambda *t: norm_then_pool(*t, 1e-3), (x, gain, bias)), (convolve, (x, kernel))):
+    for function, inputs in ((lambda *t: normalise(*t, 1e-3, pool), (x, gain, bias)), (convolve, (x, kernel))):
         assert gradcheck(function, inputs)  # type: ignore[no-untyped-call]
         assert gradgradcheck(function, inputs)  # type: ignore[no-untyped-call]
 
 
 def test_only_blocks_that_fit_are_fused_and_all_are_put_back() -> None:
-    nets = {"poolings": 2, "norm": "group", "conv_bias": True}
-    assert sum(fits(block) for block in Conv4(1, 16, 3, width=8).blocks if isinstance(block, Block)) == 4
-    for option, value in nets.items():
+    changes = {"poolings": 2, "norm": "group", "conv_bias": True}
+    for option, value in changes.items():
         net = Conv4(1, 16, 3, width=8, **{option: value})  # type: ignore[arg-type]
         fitting = [fits(block) for block in net.blocks if isinstance(block, Block)]
-        assert fitting == [option == "poolings"] * 2 + [False] * 2
+        assert fitting == [option == "poolings"] * 4
     net = Conv4(1, 16, 3, width=8)
     with pytest.raises(KeyError), fused_blocks():
         assert all(type(block) is FusedBlock for block in with_tensors(net, {}).blocks)
         raise KeyError
     assert all(type(block) is Block for block in with_tensors(net, {}).blocks)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_feature_maps_lie_as_the_cpu_likes_them(channels: int) -> None:
+    images, kernel = torch.randn(4, channels, 8, 8), torch.randn(6, channels, 3, 3)
+    assert convolve(images, kernel).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_third_derivative_is_refused() -> None:
+    x, kernel = (torch.randn(shape, requires_grad=True) for shape in ((2, 2, 4, 4), (3, 2, 3, 3)))
+    values = normalise(convolve(x, kernel), torch.ones(3), torch.zeros(3), 1e-5, True).pow(3).sum()
+    (first,) = torch.autograd.grad(values, kernel, create_graph=True)
+    (second,) = torch.autograd.grad(first.pow(2).sum(), kernel, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        second.sum().backward()
 
 
 def test_a_block_of_ones_own_is_not_replaced() -> None:
