@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.method import Batch, Method, known_shots
-from ..core.outer import Tasks, accuracy, check_tasks
+from ..core.outer import Episode, Tasks, accuracy, check_tasks
 from ..core.stateless import with_tensors
 from .engines import (
     WARM_UP,
@@ -27,8 +27,9 @@ from .engines import (
     other_stream,
     warn_of_eager,
 )
+from .fused import fused_blocks
 from .machine import fit_threads
-from .parallel import progress_bar, rank, share, total, world_size
+from .parallel import TaskThreads, progress_bar, rank, share, total, world_size
 
 ProtocolName = Literal["tasks", "paper"]
 WEIGHTS = threading.Lock()  # held while a run changes its weights, and while `evaluate` copies some
@@ -115,9 +116,12 @@ def evaluate(
     fit_threads()
     bar = progress_bar(progress, islice(tasks.episodes(episodes), episodes), "evaluating", episodes)
     methods = [snapshot(method) for method in methods]
-    with arithmetic(precision, device_of(methods[0])):
+    device = device_of(methods[0])
+    with arithmetic(precision, device), fused_blocks(device.type == "cpu" and precision != "bf16"):
         logits = logits_function(methods, tasks)
-        mine = [accuracy_if_finite(logits(support, query), query[1]) for support, query in share(bar)]
+        one_graph = isinstance(logits, CapturedLogits)
+        over = map if one_graph else TaskThreads(methods, precision).over
+        mine = list(over(partial(accuracy_if_finite, logits), share(bar)))
     if (there := int(total(torch.tensor(len(mine))))) < episodes:
         raise ValueError(f"{episodes} tasks were asked for, and the source has {there}")
     per_task = torch.zeros(episodes, dtype=torch.float64)
@@ -150,8 +154,10 @@ def snapshot(method: Method) -> Method:
     return with_tensors(method, tensors).eval()
 
 
-def accuracy_if_finite(logits: Tensor, labels: Tensor) -> Tensor:
+def accuracy_if_finite(function: Callable[[Batch, Batch], Tensor], episode: Episode) -> Tensor:
     """() accuracy, NaN where a logit is not finite; minus infinity is a logit, "none of this class"."""
+    support, query = episode
+    logits, labels = function(support, query), query[1]
     return torch.where((logits < torch.inf).all(), accuracy(logits, labels), torch.nan)
 
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from ..core.method import Method, known_shots
-from ..core.outer import Episode, accuracy, clip
-from ..core.stateless import with_tensors
+from ..core.outer import Episode, clip
 from .engines import WARM_UP, capture, on_device, other_stream, warn_of_eager
 from .overflow import finite_gradients
+from .parallel import add_up, task_gradient
 from .state import Run
 
 MAX_STREAMS = 8
@@ -148,26 +148,16 @@ def meta_gradient_side_by_side(
 ) -> tuple[Tensor, Tensor]:
     """`core.outer.meta_gradient` with tasks side by side; memory grows with their number.
 
-    Each task differentiates parameters of its own, which share the memory of the method's. With common ones every
-    task would wait for the first: autograd sends a gradient to the stream that first used the parameter.
+    With common parameters every task would wait for the first: autograd sends a gradient to the stream that first used
+    the parameter.
     """
-    parameters = {name: p for name, p in method.named_parameters() if p.requires_grad}
-    results, gradients = [], []  # tensors that cross streams must live until the streams have met again
-    for number, (support, query) in enumerate(episodes):
+    parts = []  # tensors that cross streams must live until the streams have met again
+    for number, episode in enumerate(episodes):
         with side_stream(streams, number):
-            own = {name: p.detach().requires_grad_() for name, p in parameters.items()}
-            loss, logits = with_tensors(method, own).outer(support, query)
-            gradients.append(torch.autograd.grad(loss / len(episodes), list(own.values()), allow_unused=True))
-            results.append((loss.detach(), accuracy(logits.detach(), query[1])))
-            del loss, logits
+            parts.append(task_gradient(method, episode, len(episodes)))
     for stream in streams:
         torch.cuda.current_stream().wait_stream(stream)
-    for grads in gradients:
-        for parameter, grad in zip(parameters.values(), grads, strict=True):
-            if grad is not None:
-                parameter.grad = grad if parameter.grad is None else parameter.grad + grad
-    losses, accuracies = zip(*results)
-    return torch.stack(losses), torch.stack(accuracies)
+    return add_up(method, parts)
 
 
 def new_streams(tasks: int) -> list[torch.cuda.Stream]:

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 
 from ..core.method import Method
-from ..core.outer import Tasks, check_tasks, clip, meta_gradient
+from ..core.outer import Tasks, check_tasks, clip
 from .engines import GRAPHS, arithmetic, device_of
 from .evaluation import WEIGHTS, evaluate
 from .fused import fused_blocks
 from .graph import Captured
 from .machine import fit_threads
 from .overflow import check_gradients, check_losses, finite_gradients, in_iteration, look
-from .parallel import any_process, average_gradients, check_split, progress_bar, share, total
+from .parallel import TaskThreads, any_process, average_gradients, check_split, progress_bar, share, total
 from .resume import RunFolder
 from .state import History, Run, TrainConfig, trained_alone
 
@@ -45,7 +45,7 @@ def meta_steps(run: Run) -> Iterator[History]:
         raise RuntimeError("meta-training needs gradients; leave torch.no_grad() or torch.inference_mode() first")
     fit_threads()
     method, tasks, optimiser, config = run.method, run.tasks, run.optimiser, run.config
-    captured = Captured(run) if config.engine in GRAPHS else None
+    captured, threads = Captured(run) if config.engine in GRAPHS else None, TaskThreads([method], config.precision)
     while run.done < config.iterations:
         method.begin_iteration(run.done)
         optimiser.param_groups[0]["lr"] = config.rate(run.done)
@@ -60,7 +60,7 @@ def meta_steps(run: Run) -> Iterator[History]:
                 episodes = tasks.sample()
                 check_split(episodes)
                 mine = list(share(episodes))
-                losses, accuracies = meta_gradient(method, mine)  # for each task: adapt, query loss, backward
+                losses, accuracies = threads.meta_gradient(method, mine)  # for each task: adapt, query loss, backward
                 average_gradients(method.parameters(), len(mine) / len(episodes))
                 results = [losses, accuracies, finite_gradients(method)]
             task_losses, task_accuracies, finite = look(*results)
