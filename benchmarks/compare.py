@@ -22,7 +22,11 @@ from jobs import Case, Job
 from worker import Row, absence, allocators, cpu_name, faster, is_mixed, run_all, spread, titled
 
 GOOD, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130  # exit codes
-SETTINGS = {"small": Case(), "paper": Case(channels=3, size=84, width=48)}
+SETTINGS = {
+    "small": Case(),
+    "omniglot": Case(width=48, shots=1, tasks=4),
+    "paper": Case(channels=3, size=84, width=48),
+}
 METHODS = {"maml": "MAML", "cxgrad": "CxGrad"}
 CONTENDERS = {
     "MAML": ["ours", "ours, eager", "ours, bf16", "higher", "torchopt", "authors"],
@@ -44,8 +48,9 @@ class Refused(Exception):
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     cores = os.cpu_count() or 1
-    small = "small: 28 px, grey, 32 filters; paper: 84 px, colour, 48 filters; 5-way 5-shot, 5 steps, 2 tasks"
-    parser.add_argument("--setting", choices=SETTINGS, default="small", help=f"{small} (default: small)")
+    small = "small: 28 px, grey, 32 filters; paper: 84 px, colour, 48 filters; both 5-way 5-shot, 5 steps, 2 tasks"
+    single = "omniglot: 28 px, grey, 48 filters, 1-shot, 4 tasks"
+    parser.add_argument("--setting", choices=SETTINGS, default="small", help=f"{small}; {single} (default: small)")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["maml"], help="default: maml")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS["MAML"], help="default: all that know the method")
     parser.add_argument("--repeats", type=int, default=5, help="processes of each contender, in turn (default: 5)")

@@ -128,6 +128,11 @@ class Arm:
     title: str
     results: tuple[dict[str, Any], ...]
 
+    def on_cpu_tasks(self) -> Arm:
+        """The runs as tested on the tasks that a CPU draws, without those that have no such test."""
+        tests = (result if on_cpu(result) else result.get("again") for result in self.results)
+        return replace(self, results=tuple(test for test in tests if test is not None))
+
     @property
     def accuracies(self) -> Tensor:
         """(seeds, tasks) in per cent."""

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from cxgrad_lite import METHODS, Conv4, Method, evaluate
+from cxgrad_lite import METHODS, Conv4, Method, TrainConfig, evaluate, meta_train
 from cxgrad_lite.core.method import Batch
 from cxgrad_lite.core.outer import meta_gradient
 from cxgrad_lite.recipes.recipe import has_inner_rate
 from cxgrad_lite.training import parallel
 from cxgrad_lite.training.fused import fused_blocks
 from cxgrad_lite.training.parallel import TaskThreads
-from data_utils import TaskSampler
+from data_utils import ImageClasses, TaskSampler
 
 
 @pytest.fixture(autouse=True)
@@ -53,11 +53,22 @@ def test_the_meta_gradient_is_the_same_to_the_last_bit(name: str, tasks: TaskSam
         assert (grad is None) == (other is None) and (grad is None or other is None or torch.equal(grad, other))
 
 
-def test_evaluation_is_the_same_to_the_last_bit(tasks: TaskSampler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_is_the_same_to_the_last_bit(tasks: TaskSampler) -> None:
     method = make("CxGrad")
     side_by_side = evaluate(method, tasks, 7)
     torch.set_num_threads(1)
     assert torch.equal(side_by_side.per_task, evaluate(method, tasks, 7).per_task)
+
+
+def test_training_does_not_depend_on_the_number_of_threads(stripes: ImageClasses) -> None:
+    finals = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        method = make("CxGrad")
+        sampler = TaskSampler(stripes, 3, 2, 3, tasks_per_batch=3, seed=7)
+        meta_train(method, sampler, TrainConfig(3, clip_norm=1.0, progress=False))
+        finals.append(torch.cat([p.detach().flatten() for p in method.parameters()]))
+    assert torch.equal(finals[0], finals[1]) and torch.equal(finals[0], finals[2])
 
 
 def test_the_engine_holds_in_every_thread_and_the_number_of_threads_comes_back(tasks: TaskSampler) -> None:
