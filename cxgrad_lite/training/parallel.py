@@ -21,7 +21,7 @@ from ..core.nets import Conv4
 from ..core.outer import Episode, accuracy, meta_gradient
 from ..core.stateless import with_tensors
 from ..zoo.registry import METHODS
-from .machine import Dispensable
+from .machine import Dispensable, release_pool
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -114,12 +114,15 @@ class TaskThreads:
         workers, threads = self.at_once(episodes), torch.get_num_threads()
         if workers < 2:
             return [function(episode) for episode in episodes]
+        each = threads // workers
 
         def job(episode: Episode) -> Outcome:
-            if torch.get_num_threads() != threads // workers:
-                torch.set_num_threads(threads // workers)
+            if torch.get_num_threads() != each:
+                torch.set_num_threads(each)
             return function(episode)
 
+        if each > 1:
+            release_pool()  # the caller's, which would slow theirs
         self.pool = self.pool or ThreadPoolExecutor(self.most, thread_name_prefix="task")
         jobs = [self.pool.submit(copy_context().run, job, episode) for episode in episodes]
         try:
