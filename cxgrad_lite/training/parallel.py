@@ -121,8 +121,7 @@ class TaskThreads:
                 torch.set_num_threads(each)
             return function(episode)
 
-        if each > 1:
-            release_pool()  # the caller's, which would slow theirs
+        release_pool()  # the caller's threads, which would wait for its next operation at the cost of these
         self.pool = self.pool or ThreadPoolExecutor(self.most, thread_name_prefix="task")
         jobs = [self.pool.submit(copy_context().run, job, episode) for episode in episodes]
         try:
