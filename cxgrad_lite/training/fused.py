@@ -23,6 +23,7 @@ from ..core.nets import Block
 from ..core.stateless import layer_class
 
 Gradients = tuple[Tensor | None, ...]
+RUNNING = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 BATCH = (0, 2, 3)  # of a tensor (n, C, H, W), all but its channels
 
 
@@ -42,11 +43,19 @@ def fused_class(layer: nn.Module) -> type[nn.Module]:
 
 
 def fits(block: Block) -> bool:
-    """Whether `FusedBlock` computes what the block does."""
-    conv, norm = block.conv, block.norm
-    plain = conv.kernel_size == (3, 3) and conv.padding == conv.stride == conv.dilation == (1, 1) and conv.groups == 1
-    batch = isinstance(norm, nn.BatchNorm2d) and norm.affine and not norm.track_running_stats
-    return plain and batch and conv.bias is None
+    """Whether `FusedBlock` computes what the block does, and nobody listens to a part that it leaves out."""
+    conv, norm, pool = block.conv, block.norm, block.pool
+    plain = type(conv) is nn.Conv2d and (conv.kernel_size, conv.padding, conv.stride) == ((3, 3), (1, 1), (1, 1))
+    plain = plain and (conv.dilation, conv.groups, conv.padding_mode, conv.bias) == ((1, 1), 1, "zeros", None)
+    batch = type(norm) is nn.BatchNorm2d and norm.affine and not norm.track_running_stats
+    halves = type(pool) is nn.MaxPool2d and (pool.kernel_size, pool.stride, pool.padding) == (2, 2, 0)
+    halves = halves and (pool.dilation, pool.ceil_mode, pool.return_indices) == (1, False, False)
+    return plain and batch and (halves or type(pool) is nn.Identity) and not any(map(has_hooks, (conv, norm, pool)))
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether somebody is called when the module runs forwards or backwards."""
+    return any(getattr(module, kind) for kind in RUNNING)
 
 
 class FusedBlock(Block):

@@ -21,6 +21,7 @@ from ..core.nets import Conv4
 from ..core.outer import Episode, accuracy, meta_gradient
 from ..core.stateless import with_tensors
 from ..zoo.registry import METHODS
+from .fused import has_hooks
 from .machine import Dispensable, release_pool
 
 Item = TypeVar("Item")
@@ -90,8 +91,8 @@ class TaskThreads:
     cores wait for each other. A task in one thread does neither: at 28 pixels two of them make 1.4 times as many
     meta-iterations on two cores.
 
-    Only the methods of this package on its own network: others may draw random numbers, or keep notes of what they
-    see, in the order of the tasks.
+    Only the methods of this package on its own network, with no hooks: others may draw random numbers, or keep notes of
+    what they see, in the order of the tasks.
 
     Args:
         methods: what the tasks are given to.
@@ -100,6 +101,7 @@ class TaskThreads:
 
     def __init__(self, methods: Sequence[Method], precision: str) -> None:
         known = all(type(m) in METHODS.values() and type(m.net) is Conv4 for m in methods)
+        known = known and not any(has_hooks(module) for m in methods for module in m.modules())
         on_cpu = all(p.device.type == "cpu" for m in methods for p in m.parameters())
         self.most = torch.get_num_threads() if known and on_cpu and precision != "bf16" else 1
         self.pool: ThreadPoolExecutor | None = None
@@ -107,7 +109,7 @@ class TaskThreads:
     def at_once(self, episodes: Sequence[Episode]) -> int:
         """How many of these tasks to compute at a time."""
         small = all(support[0].numel() + query[0].numel() <= SMALL for support, query in episodes)
-        return min(self.most, len(episodes)) if small else 1
+        return min(self.most, torch.get_num_threads(), len(episodes)) if small else 1
 
     def map(self, function: Callable[[Episode], Outcome], episodes: Sequence[Episode]) -> list[Outcome]:
         """The outcome for each task, in their order."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 
 from cxgrad_lite import METHODS, Conv4, Method
@@ -71,6 +72,16 @@ def test_only_blocks_that_fit_are_fused_and_all_are_put_back() -> None:
         net = Conv4(1, 16, 3, width=8, **{option: value})  # type: ignore[arg-type]
         fitting = [fits(block) for block in net.blocks if isinstance(block, Block)]
         assert fitting == [option == "poolings"] * 4
+    block = Conv4(1, 16, 3, width=8).blocks[0]
+    assert isinstance(block, Block) and fits(block)
+    for pool in (nn.AvgPool2d(2), nn.MaxPool2d(3), nn.MaxPool2d(2, ceil_mode=True), nn.MaxPool2d(2, stride=1)):
+        block.pool = pool
+        assert not fits(block)
+    block.pool = nn.MaxPool2d(2)
+    handle = block.norm.register_forward_hook(lambda *_: None)
+    assert not fits(block), "or the hook would not be called"
+    handle.remove()
+    assert fits(block)
     net = Conv4(1, 16, 3, width=8)
     with pytest.raises(KeyError), fused_blocks():
         assert all(type(block) is FusedBlock for block in with_tensors(net, {}).blocks)

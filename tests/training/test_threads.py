@@ -100,6 +100,13 @@ def test_methods_of_ones_own_are_given_one_task_after_the_other(tasks: TaskSampl
     assert method.seen is threading.current_thread()
 
 
+def test_whoever_listens_hears_the_tasks_in_their_order(tasks: TaskSampler) -> None:
+    method, heard = make("MAML"), list[str]()
+    method.net.register_forward_hook(lambda *_: heard.append(threading.current_thread().name))
+    evaluate(method, tasks, 4)
+    assert len(heard) == 4 * 3 and set(heard) == {threading.current_thread().name}
+
+
 def test_large_tasks_bf16_and_one_thread_stay_in_turn(tasks: TaskSampler, monkeypatch: pytest.MonkeyPatch) -> None:
     method, episodes = make("MAML"), list(tasks.episodes(2))
     assert TaskThreads([method], "float32").at_once(episodes) == 2
@@ -107,8 +114,9 @@ def test_large_tasks_bf16_and_one_thread_stay_in_turn(tasks: TaskSampler, monkey
     monkeypatch.setattr(parallel, "SMALL", 100)
     assert TaskThreads([method], "float32").at_once(episodes) == 1
     monkeypatch.undo()
+    threads = TaskThreads([method], "float32")
     torch.set_num_threads(1)
-    assert TaskThreads([method], "float32").at_once(episodes) == 1
+    assert threads.at_once(episodes) == 1, "somebody has lowered their number meanwhile"
 
 
 def test_an_error_in_a_thread_is_the_callers(tasks: TaskSampler) -> None:
