@@ -211,7 +211,7 @@ def report(folder: Path, template: str) -> str:
         others_differences=difference_table([(whole, other) for other in others]),
         journeys=accuracy_table([arm for pair in journeys for arm in pair]),
         journeys_differences=difference_table(list(journeys)),
-        methods=accuracy_table(study.other_methods()),
+        methods=accuracy_table([*study.other_methods(), whole, main["MAML"].on_cpu_tasks()]),
         rates=rate_table(folder),
         **maps,
     )
