@@ -5,6 +5,7 @@ Without ``torch.distributed`` (or before it is initialised) every function does 
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -108,7 +109,7 @@ class TaskThreads:
 
     def at_once(self, episodes: Sequence[Episode]) -> int:
         """How many of these tasks to compute at a time."""
-        small = all(support[0].numel() + query[0].numel() <= SMALL for support, query in episodes)
+        small = all(numbers(support[0]) + numbers(query[0]) <= SMALL for support, query in episodes)
         return min(self.most, torch.get_num_threads(), len(episodes)) if small else 1
 
     def map(self, function: Callable[[Episode], Outcome], episodes: Sequence[Episode]) -> list[Outcome]:
@@ -142,6 +143,11 @@ class TaskThreads:
         if self.at_once(episodes) < 2:
             return meta_gradient(method, episodes)
         return add_up(method, self.map(lambda episode: task_gradient(method, episode, len(episodes)), episodes))
+
+
+def numbers(images: object) -> float:
+    """How many numbers there are; of what is no tensor, infinitely many, so that it meets its error in its turn."""
+    return images.numel() if isinstance(images, Tensor) else math.inf
 
 
 def task_gradient(method: Method, episode: Episode, tasks: int) -> Part:
