@@ -1,127 +1,175 @@
-"""Tasks side by side in threads compute what they compute one after the other, to the last bit."""
+"""Threads: two may use one method at once, and a panel's shares no cores with an idle pool of the notebook's own."""
 
 from __future__ import annotations
 
+import copy
+import json
+import os
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from cxgrad_lite import METHODS, Conv4, Method, TrainConfig, evaluate, meta_train
-from cxgrad_lite.core.method import Batch
-from cxgrad_lite.core.outer import meta_gradient
-from cxgrad_lite.recipes.recipe import has_inner_rate
-from cxgrad_lite.training import parallel
-from cxgrad_lite.training.fused import fused_blocks
-from cxgrad_lite.training.parallel import TaskThreads
-from data_utils import ImageClasses, TaskSampler
+from cxgrad_lite import MAML, METHODS, Conv4, Method, TrainConfig, evaluate, meta_train
+from cxgrad_lite.live import watch_training
+from cxgrad_lite.probes import block_outputs
+from cxgrad_lite.training.machine import pause_function, release_pool
+from data_utils import TaskSampler
+
+newer_openmp = pytest.mark.skipif(pause_function() is None, reason="torch has not brought a newer GNU OpenMP")
+
+COUNT = """
+import json, threading, torch
+from pathlib import Path
+from cxgrad_lite.live.panel import Worker
+from cxgrad_lite.training.machine import release_pool
+
+count = lambda: len(list(Path("/proc/self/task").iterdir()))
+torch.set_num_threads(3)
+start = count()
+result = torch.ones(1 << 20).exp()
+pool = count()
+released = release_pool()
+after = count()
+same = bool((torch.ones(1 << 20).exp() == result).all())
+seen, worker = [], Worker(lambda error: None)
+worker.submit(lambda: seen.append(count()))
+worker.wait()
+print(json.dumps([start, pool, released, after, same, *seen]))
+"""
 
 
-@pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
+@newer_openmp
+def test_release_pool_ends_the_threads_of_the_caller() -> None:
+    printed = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, check=True).stdout
+    start, pool, released, after, same, in_worker = json.loads(printed)
+    assert pool == start + 2
+    assert released
+    assert after == start
+    assert same, "the next operation starts new threads"
+    assert in_worker == start + 1, "the worker's job has no pool beside it but its own"
+
+
+@newer_openmp
+def test_another_threads_pool_is_left_alone() -> None:
+    go, results = threading.Event(), []
+
+    def compute() -> None:
+        for _ in range(200):
+            results.append(torch.ones(1 << 16).exp().sum().item())
+        go.set()
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    while not go.is_set():
+        assert release_pool()
+    thread.join()
+    assert len(results) == 200
+    assert results == [results[0]] * 200
+
+
+FIT = """
+import os, torch
+if {cores}: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:{cores}])
+torch.set_num_threads(7)
+from cxgrad_lite import Conv4, MAML, evaluate
+from data_utils import TaskSampler, load
+assert torch.get_num_threads() == 7, "an import changes nothing"
+evaluate(MAML(Conv4(1, 28, 5, width=4), inner_steps=1), TaskSampler(load("glyphs", "test"), 5, 1, 1), 2)
+print(torch.get_num_threads())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
+@pytest.mark.parametrize("limits", [{"CPU_LIMIT": "0.5"}, {"CPU_LIMIT": "nonsense", "cores": 1}, {"cores": 1}])
+def test_threads_fit_the_share_that_a_container_or_hub_gives(limits: dict[str, Any]) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "7", "CPU_LIMIT": limits.get("CPU_LIMIT", "")}
+    program = FIT.format(cores=limits.get("cores", 0))
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    said, threads = done.stdout.splitlines()
+    assert said == "cxgrad_lite: 7 threads would share 1 core(s); from now on torch uses 1" and threads == "1"
+
+
+@pytest.fixture()
+def busy_switching() -> Iterator[None]:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
     yield
-    torch.set_num_threads(before)
+    sys.setswitchinterval(interval)
 
 
-def make(name: str) -> Method:
+def at_once(*actions: Callable[[], object]) -> list[object]:
+    """What the actions return, each in a thread of its own, begun together."""
+    with ThreadPoolExecutor(len(actions)) as pool:
+        gate = threading.Barrier(len(actions))
+
+        def begin(action: Callable[[], object]) -> object:
+            gate.wait()
+            return action()
+
+        return list(pool.map(begin, actions))
+
+
+def small(name: str) -> Method:
     torch.manual_seed(0)
-    options = {"inner_steps": 2} if has_inner_rate(name) else {}
-    return METHODS[name](Conv4(1, 16, 3, width=6, poolings=2 if name == "RelationNet" else 4), **options)
+    options = {"inner_steps": 2} if name in ("MAML", "CxGrad", "CAVIA") else {}
+    return METHODS[name](Conv4(1, 16, 3, width=4), **options)
 
 
-def gradients(method: Method) -> list[Tensor | None]:
-    return [p.grad for p in method.parameters()]
+@pytest.mark.parametrize("name", ["MAML", "CxGrad", "MAMLPlusPlus", "CAVIA", "ProtoNet"])
+def test_two_threads_evaluate_one_method(name: str, tasks: TaskSampler, busy_switching: None) -> None:
+    method = small(name)
+    alone = evaluate(method, tasks, 10).per_task
+    results = at_once(*[lambda: evaluate(method, tasks, 10).per_task] * 3)
+    assert all(torch.equal(alone, result) for result in results)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_the_meta_gradient_is_the_same_to_the_last_bit(name: str, tasks: TaskSampler) -> None:
-    episodes = list(tasks.episodes(4))
-    side_by_side, in_turn = make(name), make(name)
-    with fused_blocks():
-        threads = TaskThreads([side_by_side], "float32")
-        assert threads.at_once(episodes) == 2
-        seen = threads.meta_gradient(side_by_side, episodes)
-        torch.set_num_threads(1)
-        expected = meta_gradient(in_turn, episodes)
-    for one, other in zip(seen, expected):
-        assert torch.equal(one, other)
-    for grad, other in zip(gradients(side_by_side), gradients(in_turn), strict=True):
-        assert (grad is None) == (other is None) and (grad is None or other is None or torch.equal(grad, other))
+def test_one_method_is_trained_once_at_a_time(tasks: TaskSampler) -> None:
+    method, config, tried = small("MAML"), TrainConfig(2, engine="eager", progress=False), []
+    panel = watch_training(method, tasks, config)
+
+    def second(history: object) -> None:
+        for other in (method, MAML(method.net)):  # the same weights
+            with pytest.raises(RuntimeError, match="this MAML is being trained already; wait"):
+                meta_train(other, tasks, config)
+        panel.step()
+        panel.wait()
+        tried.append(panel.error)
+
+    assert len(meta_train(method, tasks, config, callback=second).loss) == 2
+    assert all("this MAML is being trained already" in error for error in tried) and not panel.history.loss
+    panel.step()
+    panel.wait()
+    assert panel.error is None and len(panel.history.loss) == 1
+    assert len(meta_train(method, tasks, config).loss) == 2
+    panel.close()
 
 
-def test_evaluation_is_the_same_to_the_last_bit(tasks: TaskSampler) -> None:
-    method = make("CxGrad")
-    side_by_side = evaluate(method, tasks, 7)
-    torch.set_num_threads(1)
-    assert torch.equal(side_by_side.per_task, evaluate(method, tasks, 7).per_task)
+def watched(method: Method, tasks: TaskSampler) -> None:
+    for _ in range(6):
+        evaluate(method, tasks, 3)
+        (support, (images, _)), *_ = tasks.episodes(1)
+        held = copy.deepcopy(method)
+        block_outputs(held, held.adapt(support), images)
 
 
-def test_training_does_not_depend_on_the_number_of_threads(stripes: ImageClasses) -> None:
-    finals = []
-    for threads in (1, 2, 3):
-        torch.set_num_threads(threads)
-        method = make("CxGrad")
-        sampler = TaskSampler(stripes, 3, 2, 3, tasks_per_batch=3, seed=7)
-        meta_train(method, sampler, TrainConfig(3, clip_norm=1.0, progress=False))
-        finals.append(torch.cat([p.detach().flatten() for p in method.parameters()]))
-    assert torch.equal(finals[0], finals[1]) and torch.equal(finals[0], finals[2])
-
-
-def test_the_engine_holds_in_every_thread_and_the_number_of_threads_comes_back(tasks: TaskSampler) -> None:
-    names, counts = set(), set()
-
-    def job(episode: object) -> int:
-        names.add(threading.current_thread().name)
-        counts.add(torch.get_num_threads())
-        return len(names)
-
-    episodes = list(tasks.episodes(4))
-    with fused_blocks():
-        assert len(TaskThreads([make("MAML")], "float32").map(job, episodes)) == 4
-    assert counts == {1} and torch.get_num_threads() == 2
-    assert threading.current_thread().name not in names
-
-
-class Noting(METHODS["MAML"]):  # type: ignore[misc]
-    def outer(self, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
-        self.seen = threading.current_thread()
-        result: tuple[Tensor, Tensor] = super().outer(support, query)
-        return result
-
-
-def test_methods_of_ones_own_are_given_one_task_after_the_other(tasks: TaskSampler) -> None:
-    method = Noting(Conv4(1, 16, 3, width=6))
-    episodes = list(tasks.episodes(2))
-    TaskThreads([method], "float32").meta_gradient(method, episodes)
-    assert method.seen is threading.current_thread()
-
-
-def test_whoever_listens_hears_the_tasks_in_their_order(tasks: TaskSampler) -> None:
-    method, heard = make("MAML"), list[str]()
-    method.net.register_forward_hook(lambda *_: heard.append(threading.current_thread().name))
-    evaluate(method, tasks, 4)
-    assert len(heard) == 4 * 3 and set(heard) == {threading.current_thread().name}
-
-
-def test_large_tasks_bf16_and_one_thread_stay_in_turn(tasks: TaskSampler, monkeypatch: pytest.MonkeyPatch) -> None:
-    method, episodes = make("MAML"), list(tasks.episodes(2))
-    assert TaskThreads([method], "float32").at_once(episodes) == 2
-    assert TaskThreads([method], "bf16").at_once(episodes) == 1
-    monkeypatch.setattr(parallel, "SMALL", 100)
-    assert TaskThreads([method], "float32").at_once(episodes) == 1
-    monkeypatch.undo()
-    threads = TaskThreads([method], "float32")
-    torch.set_num_threads(1)
-    assert threads.at_once(episodes) == 1, "somebody has lowered their number meanwhile"
-
-
-def test_an_error_in_a_thread_is_the_callers(tasks: TaskSampler) -> None:
-    (support, query), *_ = tasks.episodes(1)
-    wrong = (support[0], support[1] + 5)
-    with pytest.raises(ValueError, match="the head tells 3 classes apart"):
-        TaskThreads([make("MAML")], "float32").meta_gradient(make("MAML"), [(support, query), (wrong, query)])
-    assert torch.get_num_threads() == 2
+@pytest.mark.parametrize("engine", ["eager", "fused"])
+def test_a_training_is_not_disturbed_by_those_who_look(engine: str, tasks: TaskSampler, busy_switching: None) -> None:
+    """Evaluating in a cell while a panel trains the same method: parameters, losses and gradients are its own."""
+    config, finals = TrainConfig(12, engine=engine, progress=False), []  # type: ignore[arg-type]
+    for looks in (0, 2):
+        method, start = small("CxGrad"), tasks.state_dict()
+        names = [name for name, _ in method.named_parameters()]
+        watch = partial(watched, method, tasks)
+        losses, *_ = at_once(lambda: meta_train(method, tasks, config).loss, *[watch] * looks)  # noqa: B023
+        assert [name for name, _ in method.named_parameters()] == names and not method.net.blocks[0]._forward_hooks
+        assert all(isinstance(p, torch.nn.Parameter) for p in method.parameters())
+        finals.append([*losses, *(p.double().sum().item() for p in method.parameters())])  # type: ignore[misc]
+        tasks.load_state_dict(start)
+    assert finals[0] == finals[1]
