@@ -93,16 +93,13 @@ class Study:
         self.stepwise = self.arm_of("CxGrad", options={"context_update": "step"})
         self.steps = [self.arm_of("CxGrad", inner_steps=k) for k in (1, 2, 3, 4)]
         self.betas = [self.arm_of("CxGrad", options={"context_lr": beta}) for beta in (0.01, 0.1)]
+        self.journeys = {where: self.journey(where) for where in JOURNEYS}
 
-    def journeys(self) -> dict[str, tuple[Arm, Arm]]:
+    def journey(self, where: str) -> tuple[Arm, Arm]:
         """CxGrad and MAML where they are trained or tested on another dataset."""
-        return {
-            where: (
-                replace(self.arm_of("CxGrad", **trained, test_dataset=tested), title=f"{where}: CxGrad"),
-                replace(self.arm_of("MAML", **trained, test_dataset=tested), title=f"{where}: MAML"),
-            )
-            for where, (trained, tested) in JOURNEYS.items()
-        }
+        trained, tested = JOURNEYS[where]
+        one, other = (self.arm_of(name, **trained, test_dataset=tested) for name in ("CxGrad", "MAML"))
+        return replace(one, title=f"{where}: CxGrad"), replace(other, title=f"{where}: MAML")
 
     def other_methods(self) -> list[Arm]:
         """The methods that item 8 runs, with their published inner loops."""
@@ -125,7 +122,7 @@ class Study:
 
     def beside_the_paper(self) -> str:
         """What the paper prints, and the same quantity here."""
-        main, rows, missing, abroad = self.main, list[Row](), list[str](), self.journeys()["miniImageNet → CIFAR-FS"]
+        main, rows, missing, abroad = self.main, list[Row](), list[str](), self.journeys["miniImageNet → CIFAR-FS"]
         for place, printed, one, other in (
             ("Table 1, miniImageNet, 5-shot: CxGrad − MAML", 69.82 - 63.11, main["CxGrad"], main["MAML"]),
             ("Table 1, miniImageNet, 5-shot: CxGrad − BOIL", 69.82 - 66.45, main["CxGrad"], main["BOIL"]),
@@ -182,7 +179,6 @@ def report(folder: Path, template: str) -> str:
     """The page, with the results in a folder at the places that the template names; what was not run is named."""
     study = Study(folder)
     main, runs = study.main, paper.unique(paper.everything(folder))
-    journeys = study.journeys().values()
     made = [r for run in runs if run.test_dataset is None and (r := read_result(run, folder)) is not None]
     pairs = [("CxGrad", "MAML"), ("CxGrad", "frozen"), ("frozen", "constant"), ("constant", "MAML"), ("CxGrad", "BOIL")]
     others = [arm.on_cpu_tasks() for arm in (study.stepwise, *study.steps, *study.betas)]
@@ -209,8 +205,8 @@ def report(folder: Path, template: str) -> str:
         gamma=gamma_table([main["CxGrad"], study.usual[0], main["frozen"], study.maps[8]["CxGrad"]]),
         others=accuracy_table([whole, frozen, *others]),
         others_differences=difference_table([(whole, other) for other in others]),
-        journeys=accuracy_table([arm for pair in journeys for arm in pair]),
-        journeys_differences=difference_table(list(journeys)),
+        journeys=accuracy_table([arm for pair in study.journeys.values() for arm in pair]),
+        journeys_differences=difference_table(list(study.journeys.values())),
         methods=accuracy_table([*study.other_methods(), whole, main["MAML"].on_cpu_tasks()]),
         rates=rate_table(folder),
         **maps,

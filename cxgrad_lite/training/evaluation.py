@@ -22,6 +22,7 @@ from .engines import (
     arithmetic,
     capture,
     device_of,
+    fused_pays,
     obstacle_to_capture,
     on_device,
     other_stream,
@@ -117,10 +118,9 @@ def evaluate(
     bar = progress_bar(progress, islice(tasks.episodes(episodes), episodes), "evaluating", episodes)
     methods = [snapshot(method) for method in methods]
     device = device_of(methods[0])
-    with arithmetic(precision, device), fused_blocks(device.type == "cpu" and precision != "bf16"):
+    with arithmetic(precision, device), fused_blocks(fused_pays(device, precision)):
         logits = logits_function(methods, tasks)
-        one_graph = isinstance(logits, CapturedLogits)
-        over = map if one_graph else TaskThreads(methods, precision).over
+        over = map if isinstance(logits, CapturedLogits) else TaskThreads(methods, precision).over
         mine = list(over(partial(accuracy_if_finite, logits), share(bar)))
     if (there := int(total(torch.tensor(len(mine))))) < episodes:
         raise ValueError(f"{episodes} tasks were asked for, and the source has {there}")
