@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from data_utils import LOADERS, TaskSampler
 from data_utils.transforms import NORMALISATIONS, preset
 
@@ -30,7 +28,10 @@ from .options import choose_device, place, positive, whole
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """Which tasks a checkpoint is judged by. Equal settings and numbers of episodes are the same tasks."""
+    """Which tasks a checkpoint is judged by. Equal settings and numbers of episodes are the same tasks.
+
+    A seed draws other tasks on a GPU than on a CPU, so the kind of device belongs to them.
+    """
 
     dataset: str
     split: str
@@ -39,10 +40,11 @@ class TaskSettings:
     queries: int
     size: int
     normalisation: str
+    device: str  # "cpu", "cuda" or "mps"
 
-    def sampler(self, channels: int, device: torch.device) -> TaskSampler:
+    def sampler(self, channels: int) -> TaskSampler:
         """The tasks, as images that a network with these channels takes."""
-        images = load_images(self.dataset, self.split, self.size, channels).to(device)
+        images = load_images(self.dataset, self.split, self.size, channels).to(choose_device(self.device))
         seed, transform = SPLIT_SEEDS.get(self.split, 0), preset(self.normalisation)
         return TaskSampler(images, self.ways, self.shots, self.queries, seed=seed, transform=transform)
 
@@ -91,15 +93,15 @@ def judge(checkpoints: Sequence[Path], options: argparse.Namespace) -> tuple[Eva
     """
     device = choose_device(options.device)
     methods = [load_checkpoint(path).to(device) for path in checkpoints]
-    settings = task_settings(checkpoints[0], methods[0], options)
+    settings = task_settings(checkpoints[0], methods[0], options, device.type)
     for method in methods if options.inner_steps is not None else []:
         set_inner_steps(method, options.inner_steps)
-    tasks = settings.sampler(methods[0].net.in_channels, device)
+    tasks = settings.sampler(methods[0].net.in_channels)
     result = evaluate(methods, tasks, options.episodes, options.protocol, progress=sys.stderr.isatty())
     return result.checked(), settings
 
 
-def task_settings(checkpoint: Path, method: Method, options: argparse.Namespace) -> TaskSettings:
+def task_settings(checkpoint: Path, method: Method, options: argparse.Namespace, device: str) -> TaskSettings:
     """What the options say; where they are silent, what the checkpoint was trained on."""
     trained: dict[str, Any] = read_header(checkpoint)["provenance"].get("recipe", {})
     check(Recipe, trained, checkpoint)
@@ -115,7 +117,7 @@ def task_settings(checkpoint: Path, method: Method, options: argparse.Namespace)
         )
     ways, shots = options.ways or method.net.ways, options.shots or trained.get("shots", 5)
     normalisation = options.normalisation or trained.get("normalisation", "none")
-    return TaskSettings(dataset, options.split, ways, shots, options.queries, size, normalisation)
+    return TaskSettings(dataset, options.split, ways, shots, options.queries, size, normalisation, device)
 
 
 def set_inner_steps(method: Method, steps: int) -> None:

@@ -10,6 +10,7 @@ import shlex
 import tempfile
 import time
 import typing
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from torch import distributed
 
 from data_utils import TaskSampler
 
+from ..core.maml import MAML
 from ..core.method import Method
-from ..recipes.making import run_folder
+from ..recipes.making import Probes, run_folder
 from ..recipes.provenance import provenance
 from ..recipes.published import PUBLISHED, find_recipe, shipped_names
 from ..recipes.recipe import Recipe
@@ -40,6 +42,8 @@ ENGINE_HELP = (
 )
 PRECISION_HELP = "tf32: faster products on GPUs; bf16: products in bfloat16; default: float32"
 
+PROBE_HELP = "every N meta-iterations write gradient norms, relative steps and γ of 8 tasks to DIR/probes.jsonl"
+
 
 def add_train_commands(commands: argparse._SubParsersAction) -> None:
     about = "meta-train by a recipe; can be stopped or killed at any moment and resumed"
@@ -52,6 +56,8 @@ def add_train_commands(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--minutes", type=float, default=10, help="between two saved states (default: 10)")
     train.add_argument("--validate-every", type=whole, default=500, help="meta-iterations; 0: never (default: 500)")
     train.add_argument("--validation-episodes", type=positive, default=600, help="tasks of a validation (default: 600)")
+    train.add_argument("--probe-every", type=whole, default=0, metavar="N", help=PROBE_HELP)
+    train.add_argument("--probe-split", choices=["val", "train"], default="val", help="where these tasks come from")
     train.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default)")
     train.add_argument("--engine", choices=typing.get_args(Engine), default="auto", help=ENGINE_HELP)
     train.add_argument("--precision", choices=typing.get_args(Precision), default="float32", help=PRECISION_HELP)
@@ -101,6 +107,22 @@ def estimate(method: Method, tasks: TaskSampler, config: TrainConfig) -> str:
     return f"about {taken:.3g} s per meta-iteration, {hours:.1f} h for {iterations}; memory so far {peak_memory()}"
 
 
+def observers(options: argparse.Namespace, method: Method, recipe: Recipe) -> Callable[[History], None]:
+    """A callback for what is written beside a run, by its first process."""
+    called: list[Callable[[History], None]] = []
+    if options.tensorboard and rank() == 0:
+        called.append(Metrics(options.out))
+    if options.probe_every and rank() == 0:
+        file = options.out / "probes.jsonl"
+        called.append(Probes(method, recipe, file, options.probe_every, options.probe_split))
+
+    def observe(history: History) -> None:
+        for observer in called:
+            observer(history)
+
+    return observe
+
+
 class Metrics:
     """A callback that writes TensorBoard's events."""
 
@@ -130,11 +152,13 @@ def run_train(options: argparse.Namespace) -> int:
     next(val.episodes(1))  # what does not fit these images is told before there is a folder
     if options.tensorboard:
         import_module("torch.utils.tensorboard")
+    if options.probe_every and not isinstance(method, MAML):
+        raise ValueError(f"{recipe.method} has no inner loop, so --probe-every does not apply")
     command = ["python", "-m", "cxgrad_lite", "train", "--recipe", options.recipe]
     command += [word for setting in options.set for word in ("--set", setting)]
     about = provenance(recipe, method, train, config, shlex.join(command))
     folder = run_folder(recipe, options.out, options.minutes, options.resume, about)
-    metrics = Metrics(options.out) if options.tensorboard and rank() == 0 else None
+    observe = observers(options, method, recipe)
     if rank() == 0:
         print(f"{recipe.name} on {device}, {world_size()} process(es), torch {torch.__version__}")
     if rank() == 0 and options.resume and not folder.states():
@@ -142,7 +166,7 @@ def run_train(options: argparse.Namespace) -> int:
     if world_size() == 1:
         print(estimate(method, train, config), flush=True)
     try:
-        history = meta_train(method, train, config, val, metrics, folder)
+        history = meta_train(method, train, config, val, observe, folder)
     except (FloatingPointError, KeyboardInterrupt):
         say_what_is_kept(folder, config)
         raise

@@ -121,14 +121,21 @@ def run_folder(recipe: Recipe, folder: Path, minutes: float, resume: bool, about
 
 
 class Probes:
-    """A training callback that looks at the inner loop on fixed validation tasks.
+    """A training callback that looks at the inner loop on tasks that stay the same.
 
     Each look is a line of a file, so that a resumed run keeps what it saw before.
+
+    Args:
+        file: where the looks go, one line of JSON each (see `look`).
+        every: meta-iterations between two looks; the first is after the first.
+        split: "val", or "train" for the tasks that the training begins with.
     """
 
-    def __init__(self, method: Method, recipe: Recipe, file: Path) -> None:
-        self.method, self.file, self.every = method, file, PROBE_EVERY[recipe.purpose]
-        self.tasks = recipe.tasks("val", device_of(method))
+    def __init__(
+        self, method: Method, recipe: Recipe, file: Path, every: int | None = None, split: str = "val"
+    ) -> None:
+        self.method, self.file, self.every = method, file, every or PROBE_EVERY[recipe.purpose]
+        self.tasks = recipe.tasks(split, device_of(method))
 
     def __call__(self, history: History) -> None:
         done = len(history.loss)

@@ -32,7 +32,8 @@ def provenance(recipe: Recipe, method: Method, tasks: Tasks, config: TrainConfig
         method, tasks, config: what is about to be trained; they decide which engine "auto" is.
     """
     device = device_of(method)
-    cpu = f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
+    machine = platform.machine()
+    names = {"cpu": f"{machine} CPU, {torch.get_num_threads()} thread(s)", "mps": f"{machine} GPU (mps)"}
     return {
         "recipe": asdict(recipe),
         "command": command,
@@ -41,7 +42,7 @@ def provenance(recipe: Recipe, method: Method, tasks: Tasks, config: TrainConfig
         "engine": choose_engine(config.engine, config.precision, method, tasks),
         "precision": config.precision,
         "processes": world_size(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
+        "device": names.get(device.type) or torch.cuda.get_device_name(device),
         "torch": torch.__version__,
         "date": date.today().isoformat(),
     }

@@ -30,7 +30,8 @@ def test_per_task_numbers_are_those_of_the_mean(tmp_path: Path, capsys: pytest.C
     stored = json.loads(file.read_text())
     assert sum(stored["test"]["per_task"]) / 5 == pytest.approx(mean, abs=1e-6)
     assert stored["tasks"] == {
-        "dataset": "glyphs", "split": "test", "ways": 5, "shots": 5, "queries": 2, "size": 28, "normalisation": "none"
+        "dataset": "glyphs", "split": "test", "ways": 5, "shots": 5, "queries": 2, "size": 28, "normalisation": "none",
+        "device": "cpu",
     }  # fmt: skip
 
 
@@ -88,15 +89,33 @@ def test_two_checkpoints_and_their_numbers_compare_alike(tmp_path: Path, capsys:
 
 def test_different_tasks_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     numbers = {"mean": 0.5, "ci95": 0.1, "per_task": [0.4, 0.6]}
-    for name, shots in (("a", 5), ("b", 1)):
-        write_json(tmp_path / f"{name}.json", {"recipe": asdict(replace(TINY, shots=shots)), "test": numbers})
+    for name, shots, device in (("a", 5, "x86_64 CPU, 1 thread(s)"), ("b", 1, "arm64 CPU"), ("d", 5, "NVIDIA H200")):
+        told = {"recipe": asdict(replace(TINY, shots=shots)), "device": device, "test": numbers}
+        write_json(tmp_path / f"{name}.json", told)
     write_json(tmp_path / "c.json", {"mean": 0.5})
-    a, b, c = (str(tmp_path / f"{name}.json") for name in "abc")
+    a, b, c, d = (str(tmp_path / f"{name}.json") for name in "abcd")
     assert main(["compare", a, b]) == 2
     assert "not the same tasks: shots: 5 and 1" in capsys.readouterr().err
     assert main(["compare", a, c]) == 2
     assert "holds no accuracies of single tasks" in capsys.readouterr().err
     assert main(["compare", a, a]) == 0
+    assert main(["compare", a, a, "--also", b, b]) == 2, "the pairs, too, must share their tasks"
+    capsys.readouterr()
+    assert main(["compare", a, d]) == 2, "a seed draws other tasks on a GPU"
+    assert "device: cpu and cuda" in capsys.readouterr().err
+
+
+def test_several_seeds_have_an_interval_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, values in {"a0": [0.5, 0.7], "b0": [0.4, 0.6], "a1": [0.8, 0.6], "b1": [0.5, 0.3]}.items():
+        told = {"recipe": asdict(TINY), "device": "x86_64 CPU", "test": {"per_task": values}}
+        write_json(tmp_path / f"{name}.json", told)
+    a0, b0, a1, b1 = (str(tmp_path / f"{name}.json") for name in ("a0", "b0", "a1", "b1"))
+    assert main(["compare", a0, b0, "--also", a1, b1]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "A − B  +10.00 ± " in said[2] and "A − B  +30.00 ± " in said[5]
+    assert said[6].startswith("mean   +20.00 points; 95 % interval over tasks ± 0.00, over 2 seeds ± 127.06"), said
+    with pytest.raises(SystemExit):  # a seed without its partner
+        main(["compare", a0, b0, "--also", a1])
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from cxgrad_lite import load_checkpoint
 from cxgrad_lite.commands import main
@@ -59,6 +60,24 @@ def test_a_second_start_needs_resume(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert words in capsys.readouterr().err
     assert train(tmp_path, "--resume", "--set", "iterations=5") == 0
     assert "5 meta-iterations" in capsys.readouterr().out
+
+
+def test_probes_look_and_do_not_touch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(tmp_path / "plain") == 0
+    assert train(tmp_path / "val", "--probe-every", "2") == 0
+    assert train(tmp_path / "train", "--probe-every", "2", "--probe-split", "train") == 0
+    weights = [load_checkpoint(tmp_path / run / "method.safetensors").state_dict() for run in ("plain", "val", "train")]
+    assert all(torch.equal(value, other[name]) for name, value in weights[0].items() for other in weights[1:])
+    val, its_own = (
+        [json.loads(line) for line in (tmp_path / run / "probes.jsonl").read_text().splitlines() if line]
+        for run in ("val", "train")
+    )
+    assert [look["iteration"] for look in val] == [1, 2]
+    assert set(val[0]) == {"iteration", "norms", "relative", "gamma", "gamma_std"} and len(val[0]["norms"]) == 5
+    assert val[0]["norms"] != its_own[0]["norms"], "other tasks"
+    capsys.readouterr()
+    assert train(tmp_path / "none", "--set", "method=ProtoNet", "--set", "inner_lr=none", "--probe-every", "2") == 2
+    assert "has no inner loop" in capsys.readouterr().err
 
 
 def test_a_loss_that_overflows_is_an_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
