@@ -147,6 +147,11 @@ class Arm:
         looks = [torch.tensor(list(result["probes"][-1][kind].values())) for result in self.results]
         return torch.stack(looks).mean(0)
 
+    def validation(self) -> dict[int, float]:
+        """By meta-iteration the mean over seeds of the accuracy on validation tasks, in per cent."""
+        points = [{done: accuracy for done, accuracy, _ in result["validation"]} for result in self.results]
+        return {done: 100 * mean(seed[done] for seed in points) for done in points[0]}
+
     def mean_cka(self, layer: str) -> float:
         """The mean over seeds and tasks of the CKA of a layer's answers before and after adaptation."""
         return mean(mean(result["cka"][layer]) for result in self.results)
@@ -170,16 +175,25 @@ def mean_and_intervals(values: Tensor) -> tuple[float, float, float]:
     return values.mean().item(), over_tasks, over_seeds
 
 
-def difference(one: Arm, other: Arm) -> tuple[Tensor, list[int]]:
-    """(seeds, tasks) accuracy of one minus the other, on the same tasks, for the seeds that both have."""
+def paired(one: Arm, other: Arm) -> tuple[Tensor, Tensor, list[int]]:
+    """(seeds, tasks) accuracies of both on the same tasks, and the seeds, which are those that both have."""
     both = {
         seed: on_same_tasks(a, b)
         for a, seed in zip(one.results, one.seeds)
         for b, its in zip(other.results, other.seeds)
         if its == seed
     }
-    pairs = {seed: pair[0] - pair[1] for seed, pair in both.items() if pair is not None}
-    return torch.stack(list(pairs.values())) if pairs else torch.empty(0, 1), list(pairs)
+    pairs = {seed: pair for seed, pair in both.items() if pair is not None}
+    if not pairs:
+        return torch.empty(0, 1), torch.empty(0, 1), []
+    mine, theirs = (torch.stack(values) for values in zip(*pairs.values()))
+    return mine, theirs, list(pairs)
+
+
+def difference(one: Arm, other: Arm) -> tuple[Tensor, list[int]]:
+    """(seeds, tasks) accuracy of one minus the other, on the same tasks, for the seeds that both have."""
+    mine, theirs, seeds = paired(one, other)
+    return mine - theirs, seeds
 
 
 def on_same_tasks(one: dict[str, Any], other: dict[str, Any]) -> tuple[Tensor, Tensor] | None:
