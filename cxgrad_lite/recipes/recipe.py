@@ -50,7 +50,9 @@ class Recipe:
     inner_steps: int | None = None  # in training and at test; None: the method's default
     options: dict[str, Any] = field(default_factory=dict)  # further arguments of the method
     size: int | None = None  # image size in pixels; None: as the dataset has it
-    normalisation: Literal["none", "imagenet"] = "none"  # of the images; see data_utils.preset
+    normalisation: Literal["none", "imagenet", "cifar_cxgrad", "relationnet"] = (
+        "none"  # of the images; see data_utils.preset
+    )
     test_dataset: str | None = None  # meta-test classes of another dataset; None: of the one it is trained on
     iterations: int = 600  # meta-iterations
     meta_lr: float = 1e-3  # Adam's rate

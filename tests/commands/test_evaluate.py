@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
-from cxgrad_lite import save_checkpoint
+from cxgrad_lite import evaluate, load_checkpoint, save_checkpoint
 from cxgrad_lite.commands import main
-from cxgrad_lite.recipes.recipe import Recipe
+from cxgrad_lite.recipes.images import load_images
+from cxgrad_lite.recipes.recipe import SPLIT_SEEDS, Recipe
 from cxgrad_lite.recipes.results import write_json
+from data_utils import TaskSampler
+from data_utils.transforms import preset
 
 TINY = Recipe(method="MAML", width=4, queries=2)
 
@@ -70,6 +73,25 @@ def test_another_dataset_comes_at_the_networks_size(tmp_path: Path, capsys: pyte
     assert "channel" in capsys.readouterr().err
 
 
+def test_the_tasks_are_those_that_were_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another dataset, resized, and another normalisation: the number is that of the same tasks made by hand."""
+    path = checkpoint(tmp_path, replace(TINY, size=20))
+    tasks = {
+        "glyphs": load_images("glyphs", "test", 20, 1),
+        "omniglot_small": load_images("omniglot_small", "test", 20, 1),
+    }
+    means: list[float] = []
+    for dataset, images in tasks.items():
+        for name in ("none", "relationnet"):
+            sampler = TaskSampler(images, 5, 5, 2, seed=SPLIT_SEEDS["test"], transform=preset(name))
+            by_hand = evaluate(load_checkpoint(Path(path)), sampler, 6)
+            asked = ["--dataset", dataset, "--normalisation", name, "--episodes", "6", "--queries", "2"]
+            assert main(["evaluate", path, *asked]) == 0
+            assert json.loads(capsys.readouterr().out.splitlines()[-1])["mean"] == by_hand.mean
+            means.append(by_hand.mean)
+    assert len(set(means)) > 2, "neither option may be without effect"
+
+
 def test_two_checkpoints_and_their_numbers_compare_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = [checkpoint(tmp_path, replace(TINY, seed=seed)) for seed in (0, 1)]
     few = ["--episodes", "4", "--queries", "3"]
@@ -122,7 +144,10 @@ def test_several_seeds_have_an_interval_of_their_own(tmp_path: Path, capsys: pyt
     "recipe, words",
     [
         ({"shots": "five"}, "shots must be a whole number from 1 to 10000, not 'five'"),
-        ({"normalisation": "mine"}, "normalisation must be one of none, imagenet, not 'mine'"),
+        (
+            {"normalisation": "mine"},
+            "normalisation must be one of none, imagenet, cifar_cxgrad, relationnet, not 'mine'",
+        ),
         ({"way": 5}, "Recipe has no setting 'way'; did you mean ways"),
         ([], "Recipe must be a table, not list"),
     ],

@@ -177,6 +177,22 @@ def test_every_method_learns_from_its_support_set(name: str, stripes: ImageClass
     assert evaluate(method, sampler, 20).mean > 0.7
 
 
+def test_a_constant_gamma_is_neither_adapted_nor_learned(tasks: TaskSampler) -> None:
+    torch.manual_seed(0)
+    method = CxGrad(Conv4(1, 16, 3, width=8), constant_gamma=True)
+    drawn = {name: value.clone() for name, value in method.generator.state_dict().items()}
+    gamma = method.generator(method.zero_context()).detach()
+    meta_train(method, tasks, TrainConfig(iterations=3, progress=False))
+    assert all(torch.equal(value, drawn[name]) for name, value in method.generator.state_dict().items())
+    for support, _ in tasks.episodes(2):
+        theta, trace = method.adapt(support, trace=True)
+        assert all(torch.equal(step.scaling, gamma) for step in trace) and "context" not in theta
+    learned = CxGrad(Conv4(1, 16, 3, width=8), frozen_context=True)
+    before = [value.clone() for value in learned.generator.parameters()]
+    meta_train(learned, tasks, TrainConfig(iterations=3, progress=False))
+    assert any(not torch.equal(a, b) for a, b in zip(before, learned.generator.parameters())), "a frozen context learns"
+
+
 def test_frozen_context_stays_zero_and_scales_all_tasks_alike(tasks: TaskSampler) -> None:
     method = CxGrad(Conv4(1, 16, 3, width=8), frozen_context=True)
     gammas = []
