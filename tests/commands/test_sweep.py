@@ -142,6 +142,33 @@ def test_one_command_for_each_run(folder: Path, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.splitlines()[-1:] == commands[1:]
 
 
+def test_a_changed_plan_does_not_mix_with_old_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same plan with another setting is made anew; an old result under a new name is refused."""
+    plan = (
+        "import os\nfrom cxgrad_lite.recipes import Recipe\n\ndef runs(folder):\n    return [Recipe(method='ProtoNet', "
+    )
+    plan += (
+        "width=4, queries=2, train_queries=2, episodes=2, purpose='search', iterations=int(os.environ['LENGTH']))]\n"
+    )
+    (tmp_path / "changing_plan.py").write_text(plan)
+    monkeypatch.syspath_prepend(tmp_path)
+    out, command = tmp_path / "out", ["sweep", "changing_plan:runs", "--jobs", "1", "--out", str(tmp_path / "out")]
+    monkeypatch.setenv("LENGTH", "2")
+    assert main(command) == 0
+    (old,), before = out.glob("*.json"), results(tmp_path)
+    monkeypatch.setenv("LENGTH", "3")
+    assert main(command) == 0
+    (new,) = set(out.glob("*.json")) - {old}
+    assert [json.loads(path.read_text())["recipe"]["iterations"] for path in (old, new)] == [2, 3]
+    assert results(tmp_path)[old.name] == before[old.name], "the old result is not written again"
+    old.replace(new)
+    capsys.readouterr()
+    assert main(command) == 2
+    assert "was made with iterations=2, not 3" in capsys.readouterr().err
+
+
 def test_wrong_names_make_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ["--out", str(tmp_path / "out")]
     assert main(["sweep", "corse", *out]) == 2
