@@ -7,7 +7,7 @@ On tasks of the meta-test classes (drawn on a CPU, and so others than those of t
 nor body adapted, with one of them and with both; for CxGrad, how much γ differs between tasks, and accuracy at other γ
 than the task's own. The first form measures the shipped networks, and keeps what its file has of them already. It
 swaps γ between tasks in 300 further ones, too, and asks what it would be worth to choose block 4's γ for each task by
-labelled images.
+labelled images. Of MAML's halves it also counts the answers without their offset.
 """
 
 from __future__ import annotations
@@ -99,6 +99,25 @@ def measure(checkpoint: Path, single: tuple[float, ...] = ()) -> dict[str, Any]:
 
 
 @torch.no_grad()
+def centred(checkpoint: Path) -> dict[str, list[int]]:
+    """As "right" of `measure`, but each class's mean logit over the query images is taken off first.
+
+    A network that gives one answer to every image may still order the images rightly; its offset hides that.
+    """
+    method, recipe = from_checkpoint(checkpoint)
+    counts: dict[str, list[int]] = {}
+    for support, (images, labels) in islice(recipe.tasks("test").episodes(TASKS + 1), 1, None):
+        thetas, _ = states(method, support)
+        before, after = thetas[0], thetas[-1]
+        networks = {"neither": before, "both": after}
+        networks |= {"head": before | part(after, True), "body": before | part(after, False)}
+        for name, theta in networks.items():
+            logits = method.logits(theta, images)
+            counts.setdefault(name, []).append(int(((logits - logits.mean(0)).argmax(-1) == labels).sum()))
+    return counts
+
+
+@torch.no_grad()
 def swap_again(checkpoint: Path) -> dict[str, list[int]]:
     """Images answered rightly with the task's own γ and with another task's, in `MORE` further tasks."""
     method, recipe = from_checkpoint(checkpoint)
@@ -149,6 +168,8 @@ def measure_shipped() -> None:
         checkpoint = PRETRAINED / f"{recipe.name}.safetensors"
         if recipe.name not in runs:
             runs[recipe.name] = measure(checkpoint, SINGLE if recipe == recipes[0] else ())
+        if recipe.method == "MAML" and "centred" not in runs[recipe.name]:
+            runs[recipe.name]["centred"] = centred(checkpoint)
         if "spread" in runs[recipe.name] and "again" not in runs[recipe.name]:
             runs[recipe.name]["again"] = swap_again(checkpoint)
         if "spread" in runs[recipe.name] and "factors" not in runs[recipe.name]:

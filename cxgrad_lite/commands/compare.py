@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,9 @@ def add_compare_command(commands: argparse._SubParsersAction[argparse.ArgumentPa
 
 def run_compare(options: argparse.Namespace) -> None:
     files = [options.first, options.second, *(file for pair in options.also for file in pair)]
+    for side in (files[::2], files[1::2]):
+        if len({path.resolve() for path in side}) < len(side):
+            raise ValueError("one file stands in two pairs; each pair must be of another training run")
     numbers = on_same_tasks(files, options)
     pairs = list(zip(numbers[::2], numbers[1::2]))
     for one, other in pairs:
@@ -78,8 +80,7 @@ def difference(one: Tensor, other: Tensor) -> str:
 def over_seeds(values: Tensor) -> str:
     """The mean of (seeds, tasks) differences in points, with both intervals."""
     mean, tasks, seeds = mean_and_intervals(values)
-    wide = f"± {seeds:.2f}" if not math.isnan(seeds) else "unknown"
-    return f"mean   {mean:+.2f} points; 95 % interval over tasks ± {tasks:.2f}, over {len(values)} seeds {wide}"
+    return f"mean   {mean:+.2f} points; 95 % interval over tasks ± {tasks:.2f}, over {len(values)} seeds ± {seeds:.2f}"
 
 
 def evaluated(checkpoint: Path, options: argparse.Namespace) -> tuple[Tensor, dict[str, Any]]:

@@ -20,7 +20,7 @@ from ..training.machine import Dispensable
 from ..training.parallel import rank, world_size
 from .grade import GradingError
 
-GOOD, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+GOOD, FAILED, WRONG_INPUT, TRY_AGAIN, INTERRUPTED = 0, 1, 2, 75, 130
 
 
 class CommandFailed(RuntimeError):

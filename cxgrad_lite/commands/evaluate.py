@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from data_utils import LOADERS, TaskSampler
 from data_utils.transforms import NORMALISATIONS, preset
 
@@ -40,11 +42,11 @@ class TaskSettings:
     queries: int
     size: int
     normalisation: str
-    device: str  # "cpu", "cuda" or "mps"
+    device: str  # its kind: "cpu", "cuda" or "mps"
 
-    def sampler(self, channels: int) -> TaskSampler:
+    def sampler(self, channels: int, device: torch.device) -> TaskSampler:
         """The tasks, as images that a network with these channels takes."""
-        images = load_images(self.dataset, self.split, self.size, channels).to(choose_device(self.device))
+        images = load_images(self.dataset, self.split, self.size, channels).to(device)
         seed, transform = SPLIT_SEEDS.get(self.split, 0), preset(self.normalisation)
         return TaskSampler(images, self.ways, self.shots, self.queries, seed=seed, transform=transform)
 
@@ -96,7 +98,7 @@ def judge(checkpoints: Sequence[Path], options: argparse.Namespace) -> tuple[Eva
     settings = task_settings(checkpoints[0], methods[0], options, device.type)
     for method in methods if options.inner_steps is not None else []:
         set_inner_steps(method, options.inner_steps)
-    tasks = settings.sampler(methods[0].net.in_channels)
+    tasks = settings.sampler(methods[0].net.in_channels, device)
     result = evaluate(methods, tasks, options.episodes, options.protocol, progress=sys.stderr.isatty())
     return result.checked(), settings
 

@@ -25,12 +25,13 @@ from ..recipes.recipe import Recipe
 from ..recipes.results import read_result
 from ..training.engines import Engine
 from ..training.machine import keep_freed_memory
-from .errors import FAILED, GOOD, CommandFailed, Stopped, sentence
+from .errors import FAILED, GOOD, TRY_AGAIN, CommandFailed, Stopped, sentence
 from .options import choose_device, positive
 
 ONE_RUN = threading.Lock()  # a run seeds the generators of its whole process
 DONE, ELSEWHERE, STOPPED = "done", "under way elsewhere", "stopped; the same command goes on"
 PATIENCE = 3
+LOCK_SECONDS = 60.0  # a worker that a scheduler retires may hold its run's lock for half a minute
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Sweep:
         plan: its name.
         recipes: from the folder of results to the recipes that can be named now.
         out: folder of the results; every worker must see it.
-        engine, device: of each run.
+        engine, device: of each run; "auto" is what the machine that makes it has.
+        scheduler: address of a Dask scheduler; None: this machine.
     """
 
     plan: str
@@ -49,6 +51,7 @@ class Sweep:
     out: Path
     engine: Engine
     device: str
+    scheduler: str | None = None
 
     def missing(self, only: str) -> list[Recipe]:
         """Recipes that can be named now, match the pattern and have no result.
@@ -69,13 +72,13 @@ class Sweep:
         return shlex.join(words + (["--device", self.device] if self.device != "cpu" else []))
 
 
-def attempt(recipe: Recipe, out: Path, command: str, engine: Engine, device: str) -> tuple[str, str]:
+def attempt(recipe: Recipe, command: str, out: Path, engine: Engine, device: str, wait: float) -> tuple[str, str]:
     """Make one run in this process, on one thread: its name, and "done" or why not."""
     with ONE_RUN:
         torch.set_num_threads(1)
         keep_freed_memory()
         try:
-            make(recipe, out, command, engine, device)
+            make(recipe, out, command, engine, choose_device(device), wait)
         except Timeout:
             return recipe.name, ELSEWHERE
         except Stopped:  # by the system: its signal is the exit code
@@ -97,24 +100,27 @@ def workers(jobs: int, scheduler: str | None) -> Iterator[None]:
     from dask.distributed import Client
 
     with Client(scheduler) as client, joblib.parallel_config("dask", client=client):
+        print(f"waiting for a worker of {scheduler}", flush=True)
+        client.wait_for_workers(1)
         yield
 
 
 def outcomes(sweep: Sweep, recipes: list[Recipe]) -> Iterator[tuple[str, str]]:
     """Each run's name and what came of it, as they end; those of a worker that died are left out."""
-    parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
-    calls = (
-        joblib.delayed(attempt)(recipe, sweep.out, sweep.command(recipe), sweep.engine, sweep.device)
-        for recipe in recipes
-    )
+    # A scheduler gets all at once: it may find more workers than there are at the start.
+    ahead, wait = ("all", LOCK_SECONDS) if sweep.scheduler else ("n_jobs", 0.0)
+    parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch=ahead)
+    same = (sweep.out, sweep.engine, sweep.device, wait)
     try:
-        yield from parallel(calls)
-    except TerminatedWorkerError:
+        yield from parallel(joblib.delayed(attempt)(recipe, sweep.command(recipe), *same) for recipe in recipes)
+    except Exception as error:
+        if not isinstance(error, TerminatedWorkerError) and type(error).__name__ != "KilledWorker":  # that is Dask's
+            raise
         print("a worker died, for instance for want of memory; its run goes on from its last state", flush=True)
 
 
-def make_all(sweep: Sweep, only: str) -> list[str]:
-    """Make runs until none is missing or none can be made; the names of those that failed.
+def make_all(sweep: Sweep, only: str) -> dict[str, str]:
+    """Make runs until none is missing or none can be made; names and reasons of those that have no result.
 
     A run is tried again when its worker died, as long as other runs end meanwhile.
 
@@ -138,7 +144,8 @@ def make_all(sweep: Sweep, only: str) -> list[str]:
                 closed[name] = "left no result" if lacking else outcome
         if lost == PATIENCE:
             raise CommandFailed(f"{PATIENCE} times in a row a worker died before any run ended")
-    return [name for name, outcome in closed.items() if outcome != ELSEWHERE]
+    missing_still = {recipe.name for recipe in sweep.missing(only)}
+    return {name: outcome for name, outcome in closed.items() if name in missing_still}
 
 
 def add_sweep_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -172,16 +179,31 @@ def run_sweep(options: argparse.Namespace) -> int:
         options.page.write_text(page, encoding="utf-8")
         print(f"{options.page}: {len(page.splitlines())} lines")
         return GOOD
-    plan, device = plan_named(options.plan), str(choose_device(options.device))
+    plan, device = plan_named(options.plan), options.device
+    if not options.only_print and not options.scheduler:  # else it is another machine's
+        device = str(choose_device(device))
     out = options.out or Path("results", re.split("[-:]", options.plan)[0])
-    sweep = Sweep(options.plan, plan.recipes, out.absolute(), options.engine or plan.engine, device)
+    engine = options.engine or plan.engine
+    sweep = Sweep(options.plan, plan.recipes, out.absolute(), engine, device, options.scheduler)
     if options.only_print:
         for recipe in sweep.missing(options.only):
-            print(sweep.command(recipe), "--out", shlex.quote(str(out)))
+            print(sweep.command(recipe), "--jobs 1 --out", shlex.quote(str(out)))
         return GOOD
     out.mkdir(parents=True, exist_ok=True)
     jobs = options.jobs or (joblib.cpu_count() if device == "cpu" else 1)
     with workers(jobs, options.scheduler):
-        failed = make_all(sweep, options.only)
-    print(f"{out}: {f'{len(failed)} runs failed, see above' if failed else 'nothing is missing that could be made'}")
-    return FAILED if failed else GOOD
+        left = make_all(sweep, options.only)
+    return verdict(out, left)
+
+
+def verdict(out: Path, left: dict[str, str]) -> int:
+    """Say what was left without a result, and the exit code for it."""
+    failed = [name for name, outcome in left.items() if outcome != ELSEWHERE]
+    if failed:
+        print(f"{out}: {len(failed)} runs failed, see above")
+        return FAILED
+    if left:
+        print(f"{out}: {len(left)} runs are under way elsewhere and have no result yet; try again")
+        return TRY_AGAIN
+    print(f"{out}: nothing is missing that could be made")
+    return GOOD

@@ -36,9 +36,14 @@ CKA_TASKS = 100
 
 
 def make(
-    recipe: Recipe, out: Path, command: str, engine: Engine = "auto", device: torch.device | str = "cpu"
+    recipe: Recipe,
+    out: Path,
+    command: str,
+    engine: Engine = "auto",
+    device: torch.device | str = "cpu",
+    wait: float = 0.0,
 ) -> dict[str, Any]:
-    """Make one run, unless its result is there.
+    """Make one run, unless its result is there; ``wait`` so many seconds for another process that is making it.
 
     Raises:
         filelock.Timeout: if another process is making it.
@@ -48,7 +53,7 @@ def make(
     """
     folder = out / "runs" / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock", timeout=0):
+    with FileLock(folder / "lock", timeout=wait):
         done = read_result(recipe, out)
         if done is not None:
             return done
@@ -135,14 +140,16 @@ class Probes:
         self, method: Method, recipe: Recipe, file: Path, every: int | None = None, split: str = "val"
     ) -> None:
         self.method, self.file, self.every = method, file, every or PROBE_EVERY[recipe.purpose]
-        self.tasks = recipe.tasks(split, device_of(method))
+        self.split, self.tasks = split, recipe.tasks(split, device_of(method))
 
     def __call__(self, history: History) -> None:
         done = len(history.loss)
         if isinstance(self.method, MAML) and (done == 1 or done % self.every == 0):
             with open(self.file, "a") as lines:
                 # The newline comes first: a line that a kill has torn then spoils no other.
-                lines.write("\n" + json.dumps({"iteration": done, **self.look(self.method)}))
+                lines.write(
+                    "\n" + json.dumps({"iteration": done, "split": self.split, **self.look(self.method)}) + "\n"
+                )
 
     def look(self, method: MAML) -> dict[str, Any]:
         """By layer, means over inner steps and tasks: "norms" of the gradient, and "relative", the move of a step over

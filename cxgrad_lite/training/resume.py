@@ -178,9 +178,9 @@ class RunFolder:
                 unfinished.unlink()
         named = {path: BEST.fullmatch(path.name) for path in sorted(self.folder.glob("best-*"))}
         self.best = {path: float(name["accuracy"]) for path, name in named.items() if name}
-        if (metrics := self.folder / METRICS).exists():
-            lines = metrics.read_text(errors="replace").splitlines(keepends=True)
-            with whole_file(metrics) as new:
+        for kept in filter(Path.exists, (self.folder / METRICS, self.folder / "probes.jsonl")):
+            lines = kept.read_text(errors="replace").splitlines(keepends=True)
+            with whole_file(kept) as new:
                 new.write_text("".join(line for line in lines if 0 < iteration_of(line) <= done))
 
     def _check_space(self, run: Run) -> None:

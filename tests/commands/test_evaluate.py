@@ -28,7 +28,8 @@ def checkpoint(folder: Path, recipe: Recipe) -> str:
 
 def test_per_task_numbers_are_those_of_the_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, file = checkpoint(tmp_path, TINY), tmp_path / "tasks.json"
-    assert main(["evaluate", path, "--episodes", "5", "--queries", "2", "--per-task", str(file)]) == 0
+    few = ["--episodes", "5", "--queries", "2", "--device", "cpu"]
+    assert main(["evaluate", path, *few, "--per-task", str(file)]) == 0
     mean = json.loads(capsys.readouterr().out.splitlines()[-1])["mean"]
     stored = json.loads(file.read_text())
     assert sum(stored["test"]["per_task"]) / 5 == pytest.approx(mean, abs=1e-6)
@@ -86,6 +87,7 @@ def test_the_tasks_are_those_that_were_asked_for(tmp_path: Path, capsys: pytest.
             sampler = TaskSampler(images, 5, 5, 2, seed=SPLIT_SEEDS["test"], transform=preset(name))
             by_hand = evaluate(load_checkpoint(Path(path)), sampler, 6)
             asked = ["--dataset", dataset, "--normalisation", name, "--episodes", "6", "--queries", "2"]
+            asked += ["--device", "cpu"]
             assert main(["evaluate", path, *asked]) == 0
             assert json.loads(capsys.readouterr().out.splitlines()[-1])["mean"] == by_hand.mean
             means.append(by_hand.mean)
@@ -136,6 +138,8 @@ def test_several_seeds_have_an_interval_of_their_own(tmp_path: Path, capsys: pyt
     said = capsys.readouterr().out.splitlines()
     assert "A − B  +10.00 ± " in said[2] and "A − B  +30.00 ± " in said[5]
     assert said[6].startswith("mean   +20.00 points; 95 % interval over tasks ± 0.00, over 2 seeds ± 127.06"), said
+    assert main(["compare", a0, b0, "--also", a0, b1]) == 2
+    assert "one file stands in two pairs" in capsys.readouterr().err
     with pytest.raises(SystemExit):  # a seed without its partner
         main(["compare", a0, b0, "--also", a1])
 

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from cxgrad_lite import CAVIA, ProtoNet, TrainConfig, evaluate
 from cxgrad_lite.commands import main
@@ -167,6 +169,31 @@ def test_a_changed_plan_does_not_mix_with_old_results(
     capsys.readouterr()
     assert main(command) == 2
     assert "was made with iterations=2, not 3" in capsys.readouterr().err
+
+
+def test_a_run_under_way_elsewhere_is_no_success(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(folder)
+    tiny: dict[str, Any] = {"width": 4, "queries": 2, "train_queries": 2, "episodes": 2, "purpose": "search"}
+    name, out = Recipe(method="ProtoNet", iterations=20, **tiny).name, folder / "out"
+    command = ["sweep", "tiny_plan:twelve", "--only", name, "--jobs", "1"]
+    (out / "runs" / name).mkdir(parents=True)
+    with FileLock(out / "runs" / name / "lock"):
+        assert main([*command, "--out", str(out)]) == 75
+    assert "1 runs are under way elsewhere" in capsys.readouterr().out
+    assert main([*command, "--out", str(out)]) == 0 and (out / f"{name}.json").exists()
+
+
+def test_another_machines_device_need_not_be_here(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(folder)
+    command = ["sweep", "tiny_plan:twelve", "--device", "mps", "--out", str(folder / "out")]
+    assert main([*command, "--print"]) == 0, "the node that prints may have no accelerator"
+    assert capsys.readouterr().out.count("--device mps --jobs 1") == 12
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    assert main(command) == 2, "the one that runs must"
 
 
 def test_wrong_names_make_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,8 +73,14 @@ def test_probes_look_and_do_not_touch(tmp_path: Path, capsys: pytest.CaptureFixt
         for run in ("val", "train")
     )
     assert [look["iteration"] for look in val] == [1, 2]
-    assert set(val[0]) == {"iteration", "norms", "relative", "gamma", "gamma_std"} and len(val[0]["norms"]) == 5
+    assert set(val[0]) == {"iteration", "split", "norms", "relative", "gamma", "gamma_std"}
+    assert (val[0]["split"], its_own[0]["split"], len(val[0]["norms"])) == ("val", "train", 5)
     assert val[0]["norms"] != its_own[0]["norms"], "other tasks"
+    state = tmp_path / "val" / "probes.jsonl"
+    state.write_text(state.read_text() + json.dumps({"iteration": 4}) + "\n")  # a look that a killed process left
+    assert train(tmp_path / "val", "--resume", "--set", "iterations=4", "--probe-every", "2") == 0
+    looks = [json.loads(line) for line in state.read_text().splitlines() if line]
+    assert [look["iteration"] for look in looks] == [1, 2, 4] and "norms" in looks[-1], "each iteration once"
     capsys.readouterr()
     assert train(tmp_path / "none", "--set", "method=ProtoNet", "--set", "inner_lr=none", "--probe-every", "2") == 2
     assert "has no inner loop" in capsys.readouterr().err
