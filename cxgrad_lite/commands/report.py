@@ -10,7 +10,7 @@ import torch
 from ..recipes import paper
 from ..recipes.results import Arm, gamma_spread, mean_and_intervals, paired, read_result, validation
 from ..recipes.study import NAMES, TABLE_1, Study
-from .tables import Row, accuracy_table, difference_table, half, not_run, signed, table, verdict
+from .tables import Row, accuracy_table, difference_table, not_run, signed, table, verdict
 
 LAYERS = ("block 1", "block 2", "block 3", "block 4", "head")
 
@@ -77,8 +77,8 @@ def beside_the_paper(study: Study) -> str:
             missing.append(place)
             continue
         average, over_tasks, over_seeds = mean_and_intervals(mine - theirs)
-        ours = f"{mine.mean():.1f} − {theirs.mean():.1f} = {signed(average, 1)} ± {over_tasks:.1f} (tasks)"
-        ours += "" if len(seeds) == 1 else f", {half(over_seeds)} (seeds)"
+        ours = f"{mine.mean():.2f} − {theirs.mean():.2f} = {signed(average, 2)} ± {over_tasks:.2f} (tasks)"
+        ours += "" if len(seeds) == 1 else f", ± {over_seeds:.1f} (seeds)"
         said = f"{printed:.2f} − {its:.2f} = {signed(printed - its, 2)}"
         agrees = {"ahead": "reproduced in shape", "behind": "differs"}
         rows.append([place, said, ours, len(seeds), agrees.get(verdict(mine - theirs), verdict(mine - theirs))])
@@ -104,13 +104,13 @@ def figures(study: Study) -> list[Row]:
 
     def row(claim: str, holds: Sequence[bool], numbers: Sequence[str]) -> Row:
         shown = "; ".join(f"{number} ({where})" for number, where in zip(numbers, seen))
-        part = f"in {sum(holds)} of {len(seen)} settings"
+        count = f"in {sum(holds)} of {len(seen)} settings"
         return [
             claim,
             "yes",
             shown,
             seeds,
-            "reproduced in shape" if all(holds) else part if any(holds) else "differs",
+            f"reproduced in shape {count}" if any(holds) else "differs",
         ]
 
     head = [maml[4] / max(maml[:4]) for maml, _ in norms.values()]
