@@ -40,7 +40,7 @@ def test_a_study_leaves_a_result_and_a_checkpoint(tmp_path: Path, monkeypatch: p
     assert len(result["test"]["per_task"]) == 3 and set(result["test"]) == {"mean", "ci95", "per_task"}
     assert [done for done, _, _ in result["validation"]] == [2, 4]
     assert [look["iteration"] for look in result["probes"]] == [1, 2, 4]
-    assert set(result["probes"][0]) == {"iteration", "norms", "relative", "gamma", "gamma_std"}
+    assert set(result["probes"][0]) == {"iteration", "split", "norms", "relative", "gamma", "gamma_std"}
     assert all(len(values) == 3 for values in result["cka"].values())
 
     stored = read_header(tmp_path / f"{TINY.name}.safetensors")["provenance"]
