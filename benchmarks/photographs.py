@@ -62,8 +62,18 @@ def part(theta: Theta, head: bool) -> Theta:
     return {name: tensor for name, tensor in theta.items() if name.startswith("head.") == head}
 
 
-def right(method: MAML, theta: Theta, query: Batch) -> int:
-    return int((method.logits(theta, query[0]).argmax(-1) == query[1]).sum())
+def halves(before: Theta, after: Theta) -> dict[str, Theta]:
+    """Label → network: nothing adapted, everything, the head alone and the body alone."""
+    mixed = {"head": before | part(after, True), "body": before | part(after, False)}
+    return {"neither": before, "both": after} | mixed
+
+
+def right(method: MAML, theta: Theta, query: Batch, centred: bool = False) -> int:
+    """Images answered rightly, as the logits stand or with each class's mean over the images taken off."""
+    logits = method.logits(theta, query[0])
+    if centred:
+        logits = logits - logits.mean(0)
+    return int((logits.argmax(-1) == query[1]).sum())
 
 
 def other_norms(method: CxGrad, own: Tensor, other: Tensor, single: tuple[float, ...]) -> dict[str, Tensor]:
@@ -81,9 +91,7 @@ def measure(checkpoint: Path, single: tuple[float, ...] = ()) -> dict[str, Any]:
     paths: list[Tensor] = []  # γ, (inner_steps, blocks) for each task
     for number, (support, query) in enumerate(recipe.tasks("test").episodes(TASKS + 1)):
         thetas, trace = states(method, support)
-        before, after = thetas[0], thetas[-1]
-        networks = {"neither": before, "both": after}
-        networks |= {"head": before | part(after, True), "body": before | part(after, False)}
+        networks = halves(thetas[0], thetas[-1])
         if isinstance(method, CxGrad) and method.context_moves:
             paths.append(path_of(trace))
             norms = other_norms(method, paths[-1], paths[number - 1], single)
@@ -106,14 +114,10 @@ def centred(checkpoint: Path) -> dict[str, list[int]]:
     """
     method, recipe = from_checkpoint(checkpoint)
     counts: dict[str, list[int]] = {}
-    for support, (images, labels) in islice(recipe.tasks("test").episodes(TASKS + 1), 1, None):
+    for support, query in islice(recipe.tasks("test").episodes(TASKS + 1), 1, None):
         thetas, _ = states(method, support)
-        before, after = thetas[0], thetas[-1]
-        networks = {"neither": before, "both": after}
-        networks |= {"head": before | part(after, True), "body": before | part(after, False)}
-        for name, theta in networks.items():
-            logits = method.logits(theta, images)
-            counts.setdefault(name, []).append(int(((logits - logits.mean(0)).argmax(-1) == labels).sum()))
+        for name, theta in halves(thetas[0], thetas[-1]).items():
+            counts.setdefault(name, []).append(right(method, theta, query, centred=True))
     return counts
 
 

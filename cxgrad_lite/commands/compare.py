@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..recipes.recipe import Recipe
-from ..recipes.results import mean_and_intervals
+from ..recipes.results import device_kind, mean_and_intervals
 from ..training.evaluation import Evaluation
 from .evaluate import add_task_options, judge
 from .options import place
@@ -111,5 +111,4 @@ def tasks_of(stored: dict[str, Any], split: str, path: Path) -> dict[str, Any]:
     size = recipe.size or recipe.images("val").images.shape[-1]
     dataset = recipe.test_dataset if split == "test" and recipe.test_dataset else recipe.dataset
     same = {key: getattr(recipe, key) for key in ("ways", "shots", "queries", "normalisation")}
-    device = next((kind for mark, kind in (("CPU", "cpu"), ("mps", "mps")) if mark in stored["device"]), "cuda")
-    return {"dataset": dataset, "split": split, "size": size, **same, "device": device}
+    return {"dataset": dataset, "split": split, "size": size, **same, "device": device_kind(stored)}

@@ -76,12 +76,14 @@ def beside_the_paper(study: Study) -> str:
         if not seeds:
             missing.append(place)
             continue
-        average, over_tasks, over_seeds = mean_and_intervals(mine - theirs)
+        values = mine - theirs
+        average, over_tasks, over_seeds = mean_and_intervals(values)
         ours = f"{mine.mean():.2f} − {theirs.mean():.2f} = {signed(average, 2)} ± {over_tasks:.2f} (tasks)"
         ours += "" if len(seeds) == 1 else f", ± {over_seeds:.1f} (seeds)"
         said = f"{printed:.2f} − {its:.2f} = {signed(printed - its, 2)}"
         agrees = {"ahead": "reproduced in shape", "behind": "differs"}
-        rows.append([place, said, ours, len(seeds), agrees.get(verdict(mine - theirs), verdict(mine - theirs))])
+        decided = verdict(values)
+        rows.append([place, said, ours, len(seeds), agrees.get(decided, decided)])
     rows += figures(study)
     others = [name for arm in study.methods if not arm.results and (name := arm.title.split(",")[0]) in TABLE_1]
     missing += [f"Table 1, 5-shot: CxGrad − {', '.join(others)}"] if others else []

@@ -96,8 +96,13 @@ def best(searches: Sequence[Recipe], folder: Path) -> Recipe | None:
     return searches[means.index(max(means))]
 
 
+def device_kind(result: dict[str, Any]) -> str:
+    """ "cpu", "mps" or "cuda", from the name that `provenance` gave the device."""
+    return next((kind for mark, kind in (("CPU", "cpu"), ("mps", "mps")) if mark in result["device"]), "cuda")
+
+
 def on_cpu(result: dict[str, Any]) -> bool:
-    return "CPU" in result["device"]
+    return device_kind(result) == "cpu"
 
 
 def tested_again(recipe: Recipe) -> Recipe:
@@ -203,4 +208,4 @@ def on_same_tasks(one: dict[str, Any], other: dict[str, Any]) -> tuple[Tensor, T
     """
     if on_cpu(one) != on_cpu(other):
         one, other = (run if on_cpu(run) else run.get("again", run) for run in (one, other))
-    return (percent(one), percent(other)) if on_cpu(one) == on_cpu(other) else None
+    return (percent(one), percent(other)) if device_kind(one) == device_kind(other) else None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cxgrad_lite import Evaluation
 from cxgrad_lite.commands import main
 from cxgrad_lite.commands.report import report
 from cxgrad_lite.commands.tables import verdict
@@ -55,8 +56,8 @@ def test_findings_on_other_norms_are_those_of_the_networks() -> None:
     assert len(runs) == 6
 
     def change(one: list[int], other: list[int]) -> tuple[float, float]:
-        points = (torch.tensor(one) - torch.tensor(other)).double() / 0.75
-        return points.mean().item(), 1.96 * points.std().item() / len(points) ** 0.5
+        points = Evaluation.over_tasks((torch.tensor(one) - torch.tensor(other)).double() / 0.75)
+        return points.mean, points.ci95
 
     widest = max(run["spread"][3] for run in runs)
     assert f"{widest:.1f} % at most" in (RESULTS / "findings.md").read_text(encoding="utf-8")
