@@ -88,7 +88,7 @@ def beside_the_paper(study: Study) -> str:
     others = [name for arm in study.methods if not arm.results and (name := arm.title.split(",")[0]) in TABLE_1]
     missing += [f"Table 1, 5-shot: CxGrad − {', '.join(others)}"] if others else []
     missing += ["Table 1, tieredImageNet", "Table 2, to CUB and the other methods", "Table 5, 1-shot"]
-    missing += ["Figures 1 and 4, which are drawings (the notebooks draw such figures for glyphs)"]
+    missing += ["Figures 1 and 4, which are drawings (notebook 06 has such planes, of glyphs and of photographs)"]
     made = table(["in the paper", "printed", "here", "seeds", "verdict"], rows)
     return f"{made}\n\n{not_run(missing)}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from .marks import GREY
 from .style import LAYER_COLOURS, Picture, axes, colour, method_colours
 
+ABREAST = 4  # panels in a row
 HATCHES = ("", "////", "....", "xxxx")  # of bars of one method, which are paler and paler
 Interval = tuple[float, float]  # mean, half-width
 Curves = Sequence[tuple[Sequence[int], Tensor, bool]]  # x, (n, blocks) values, whether dashed
@@ -150,13 +152,17 @@ def bars_by_setting(
 ) -> Picture:
     """A panel for each setting, in it a group of bars for each quantity, in it a bar for each method.
 
+    More than four panels stand in several rows.
+
     Args:
         settings: setting → method → quantity → mean and half-width of its 95 % interval.
         label, limits: of the vertical axis, which all panels share.
         chance: drawn as a line.
         printed: quantities whose means are written above their bars.
     """
-    figure, panels = axes(4.1 * len(settings) + 0.5, 3.4, len(settings))
+    rows = math.ceil(len(settings) / ABREAST)
+    columns = math.ceil(len(settings) / rows)
+    figure, panels = axes(4.1 * columns + 0.5, 3.4 * rows, columns, rows)
     said = []
     for ax, (setting, methods) in zip(panels, settings.items()):
         groups = list(next(iter(methods.values())))
@@ -177,5 +183,6 @@ def bars_by_setting(
         ax.set_xticks(range(len(groups)), groups, fontsize=8)
         ax.set(title=setting, ylim=limits)
         ax.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
-    panels[0].set(ylabel=label)
+    for ax in panels[::columns]:
+        ax.set(ylabel=label)
     return Picture(figure, f"{label} with 95 % intervals over tasks. {'; '.join(said)}.")

@@ -57,13 +57,13 @@ def colour(label: str) -> str | None:
     return next((c for name, c in METHOD_COLOURS.items() if label.startswith(name)), None)
 
 
-def axes(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure that knows nothing of pyplot, so that it can be drawn in any thread."""
+def axes(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure that knows nothing of pyplot, so that it can be drawn in any thread; its axes, row by row."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    row = [figure.add_subplot(1, columns, i + 1) for i in range(columns)]
-    for ax in row:
+    panels = [figure.add_subplot(rows, columns, i + 1) for i in range(rows * columns)]
+    for ax in panels:
         ax.spines[["top", "right"]].set_visible(False)
-    return figure, row
+    return figure, panels
 
 
 def halves(figure: Figure, ratios: Sequence[float] = (1, 1)) -> tuple[SubFigure, SubFigure]:

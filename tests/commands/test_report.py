@@ -74,6 +74,23 @@ def test_findings_on_other_norms_are_those_of_the_networks() -> None:
     assert (clear, patient) == (1, 5)
 
 
+def test_findings_on_old_features_are_those_of_the_networks() -> None:
+    """The nearest class mean before and after adaptation, in a hundred tasks."""
+    findings = (RESULTS / "findings.md").read_text(encoding="utf-8")
+    runs = json.loads((PRETRAINED / "features.json").read_text())["runs"]
+    nearest = {(run["setting"], run["name"]): torch.tensor(run["nearest"]).double() / 0.75 for run in runs}
+    small, large = "photographs", "photographs, 8 × 8"
+    for setting, maml, cxgrad in ((small, "α = 0.03", "α = 0.003"), (large, "α = 0.03", "α = 0.001")):
+        old, new = nearest[setting, f"MAML, {maml}"]
+        gain = Evaluation.over_tasks(new - old)
+        assert gain.mean < gain.ci95 < 1
+        its_old, its_new = nearest[setting, f"CxGrad, {cxgrad}"]
+        assert its_old.mean() < old.mean() and f"{its_new.mean():.0f}" == "65"
+        assert f"{old.mean():.0f} % " in findings and f"{its_old.mean():.0f} % " in findings
+        itself = next(run["right"] for run in runs if (run["setting"], run["name"]) == (setting, f"MAML, {maml}"))
+        assert abs(torch.tensor(itself).double()[:, 5].mean() / 0.75 - old.mean()) < 2, "the network ends no higher"
+
+
 def test_an_empty_folder_makes_a_page_that_says_so(tmp_path: Path) -> None:
     (tmp_path / "template.md").write_text("{runs} on {devices}\n{paper}\n{main}\n{map8_differences}\n{rates}")
     assert main(["sweep", "report", "--out", str(tmp_path / "none"), "--page", str(tmp_path / "page.md")]) == 0
