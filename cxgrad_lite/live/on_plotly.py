@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -115,6 +115,18 @@ def legend(corner: Corner, x: list[float], y: list[float]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def kinds(traces: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [trace["type"] for trace in traces]
+
+
+def leaves(trace: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """A trace without its levels: {"marker": {"size": 8}} is {"marker.size": 8}."""
+    flat: dict[str, Any] = {}
+    for key, value in trace.items():
+        flat |= leaves(value, f"{path}{key}.") if isinstance(value, dict) else {path + key: value}
+    return flat
+
+
 def hovered(callback: Callable[[int, int], None], mark: int, trace: Any, points: Any, state: Any) -> None:
     for point in points.point_inds:
         callback(mark, point)
@@ -147,7 +159,7 @@ class PlotlySurface:
             modebar={"orientation": "v"},  # else it covers a title
         )  # fmt: skip
         self.widget = FigureWidget(figure)
-        self.kinds: dict[str, list[str]] = dict.fromkeys(contents, [])
+        self.shown: dict[str, list[dict[str, Any]]] = {name: [] for name in contents}
         self.traces: dict[str, list[Any]] = {name: [] for name in contents}
         self.hovers: dict[str, Callable[[int, int], None]] = {}
         self.draw(contents)
@@ -162,14 +174,29 @@ class PlotlySurface:
 
     def draw(self, contents: Mapping[str, Content]) -> None:
         new = {name: self._traces(name, content) for name, content in contents.items()}
-        others = [name for name, traces in new.items() if [trace["type"] for trace in traces] != self.kinds[name]]
-        with self.widget.batch_update():
-            for i, (name, content) in enumerate(contents.items()):
-                self.widget.layout.annotations[i].text = content.title or " "
-                for old, trace in zip(self.traces[name], new[name] if name not in others else []):
-                    old.update(trace)
+        others = [name for name, traces in new.items() if kinds(traces) != kinds(self.shown[name])]
+        changes: dict[int, dict[str, Any]] = {}
+        places = {trace.uid: i for i, trace in enumerate(self.widget.data)}
+        for name in set(new) - set(others):
+            for old, before, after in zip(self.traces[name], self.shown[name], new[name]):
+                changes |= {} if before == after else {places[old.uid]: leaves(after)}
+        titles = {f"annotations[{i}].text": content.title or " " for i, content in enumerate(contents.values())}
+        self._update(changes, titles)
         for name in others:
             self._replace(name, new[name])
+        self.shown = new
+
+    def _update(self, changes: Mapping[int, Mapping[str, Any]], layout: dict[str, Any]) -> None:
+        """One message for all traces that changed, each with all of its values.
+
+        With ``batch_update`` plotly sends only those that changed. What one trace keeps while another gets a new one is
+        then lost from the figure as it is drawn next: in a cell that changes a panel before it is shown, for instance.
+        """
+        from plotly.basedatatypes import Undefined
+
+        paths = dict.fromkeys(path for values in changes.values() for path in values)
+        data = {path: [values.get(path, Undefined) for values in changes.values()] for path in paths}
+        self.widget.plotly_update(data, layout, list(changes))
 
     def _traces(self, name: str, content: Content) -> list[dict[str, Any]]:
         number = self.numbers[name]
@@ -188,8 +215,7 @@ class PlotlySurface:
         before = len(self.widget.data)
         self.widget.add_traces(new)
         self.traces[name] = list(self.widget.data[before:])
-        self.kinds[name] = [trace["type"] for trace in new]
-        if "image" in self.kinds[name]:  # an image counts its rows from the top
+        if "image" in kinds(new):  # an image counts its rows from the top
             self.widget.layout[f"yaxis{self.numbers[name]}"].autorange = "reversed"
         if name in self.hovers:
             self.on_hover(name, self.hovers[name])

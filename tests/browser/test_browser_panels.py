@@ -119,6 +119,16 @@ def test_watch_training(backend: str, show: Show) -> None:
     shown.close()
 
 
+def test_what_moves_before_it_is_shown_keeps_its_labels(show: Show) -> None:
+    """Plotly draws a figure that changed before it was seen from what its messages had; see `PlotlySurface._update`."""
+    shown = show("watch_adaptation(method, task, backend='plotly')\npanel.step.value = 2")
+    shown.page.locator(".annotation-text", has_text="after 2 steps").wait_for()
+    ticks = shown.page.locator(".xtick text").all_text_contents()
+    assert {"block 1", "block 4", "head"} <= set(ticks)
+    captions = shown.page.locator(".textpoint text").all_text_contents()
+    assert any("→" in caption for caption in captions), "of the images after two steps"
+
+
 def test_what_goes_wrong_in_the_training_is_shown(show: Show) -> None:
     shown = show("watch_training(Fragile(method.net, inner_steps=2), tasks, LONG)")
     shown.click("start")
