@@ -87,6 +87,11 @@ def test_findings_on_old_features_are_those_of_the_networks() -> None:
         its_old, its_new = nearest[setting, f"CxGrad, {cxgrad}"]
         assert its_old.mean() < old.mean() and f"{its_new.mean():.0f}" == "65"
         assert f"{old.mean():.0f} % " in findings and f"{its_old.mean():.0f} % " in findings
+        if setting == small:
+            pairs = [nearest[small, f"{method}, α = 0.01"].mean(1).tolist() for method in ("CxGrad", "MAML")]
+            (old_1, new_1), (old_2, new_2) = pairs
+            assert f"{old_1:.0f} % against {old_2:.0f} % by the old" in findings
+            assert f"{new_1:.0f} % against {new_2:.0f} % by the new" in findings
         itself = next(run["right"] for run in runs if (run["setting"], run["name"]) == (setting, f"MAML, {maml}"))
         assert abs(torch.tensor(itself).double()[:, 5].mean() / 0.75 - old.mean()) < 2, "the network ends no higher"
 
