@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from cxgrad_lite import evaluate, load_checkpoint, save_checkpoint
 from cxgrad_lite.commands import main
 from cxgrad_lite.recipes.images import load_images
 from cxgrad_lite.recipes.recipe import SPLIT_SEEDS, Recipe
 from cxgrad_lite.recipes.results import write_json
-from data_utils import TaskSampler
+from data_utils import ImageClasses, TaskSampler
 from data_utils.transforms import preset
 
 TINY = Recipe(method="MAML", width=4, queries=2)
@@ -74,16 +75,22 @@ def test_another_dataset_comes_at_the_networks_size(tmp_path: Path, capsys: pyte
     assert "channel" in capsys.readouterr().err
 
 
-def test_the_tasks_are_those_that_were_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tasks_are_those_that_were_asked_for(
+    tmp_path: Path, cache: Path, stripes: ImageClasses, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Another dataset, resized, and another normalisation: the number is that of the same tasks made by hand."""
-    path = checkpoint(tmp_path, replace(TINY, size=20, inner_lr=0.3))
-    tasks = {
-        "glyphs": load_images("glyphs", "test", 20, 1),
-        "omniglot_small": load_images("omniglot_small", "test", 20, 1),
-    }
+    for i, (image, label) in enumerate(zip(stripes.images, stripes.labels.tolist())):
+        split = ("val", "test", "train")[label // 5]  # five classes for tasks of five ways
+        file = tmp_path / "own" / split / stripes.names[label] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0].numpy()).save(file)
+    assert main(["data", "get", "folder", "--from", str(tmp_path / "own")]) == 0
+    path = checkpoint(tmp_path, replace(TINY, dataset="folder", size=20, inner_lr=0.3))
+    capsys.readouterr()
+    tasks = {name: load_images(name, "test", 20, 3) for name in ("folder", "glyphs")}
     means: list[float] = []
     for dataset, images in tasks.items():
-        for name in ("none", "relationnet"):
+        for name in ("none", "imagenet"):
             sampler = TaskSampler(images, 5, 5, 2, seed=SPLIT_SEEDS["test"], transform=preset(name))
             by_hand = evaluate(load_checkpoint(Path(path)), sampler, 6)
             asked = ["--dataset", dataset, "--normalisation", name, "--episodes", "6", "--queries", "2"]
