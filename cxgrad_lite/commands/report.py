@@ -58,10 +58,11 @@ def gamma_table(arms: Sequence[Arm]) -> str:
 
 
 def gap_table(pairs: Sequence[tuple[Arm, Arm]]) -> str:
-    """How far ahead one was of the other during training: validation accuracy, mean over the seeds of each."""
+    """How far ahead one was of the other during training: validation accuracy, mean over the seeds that both have."""
     rows: list[Row] = []
     shown: list[int] = []
-    for pair in (pair for pair in pairs if pair[0].results and pair[1].results):
+    alike = [(one.beside(other), other.beside(one)) for one, other in pairs]
+    for pair in (pair for pair in alike if pair[0].results):
         one, other = (arm.validation() for arm in pair)
         shown = shown or [n for n in one if n in other]
         rows.append([f"{pair[0].title} − {pair[1].title}", *(signed(one[n] - other[n], 1) for n in shown)])
@@ -97,10 +98,11 @@ def figures(study: Study) -> list[Row]:
     """Figures 2 and 3 as statements that hold here, or do not: at several rates and on several maps."""
     pairs = {"4×4 map": (study.main["MAML"], study.main["CxGrad"]), "4×4, α = 0.01": tuple(reversed(study.usual))}
     pairs |= {f"{size}×{size}": (arms["MAML"], arms["CxGrad"]) for size, arms in study.maps.items()}
-    seen = {where: pair for where, pair in pairs.items() if pair[0].results and pair[1].results}
+    pairs = {where: (one.beside(other), other.beside(one)) for where, (one, other) in pairs.items()}
+    seen = {where: pair for where, pair in pairs.items() if pair[0].results}
     norms = {where: [arm.mean_of("norms").tolist() for arm in pair] for where, pair in seen.items()}
     similar = {where: [arm.mean_cka("block 4") for arm in pair] for where, pair in seen.items()}
-    seeds = ", ".join(str(min(len(arm.results) for arm in pair)) for pair in seen.values())
+    seeds = ", ".join(str(len(pair[0].results)) for pair in seen.values())
     if not seen:
         return []
 

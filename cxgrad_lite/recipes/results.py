@@ -147,6 +147,10 @@ class Arm:
     def seeds(self) -> list[int]:
         return [result["recipe"]["seed"] for result in self.results]
 
+    def beside(self, other: Arm) -> Arm:
+        """The runs whose seeds the other has, too."""
+        return replace(self, results=tuple(r for r in self.results if r["recipe"]["seed"] in other.seeds))
+
     def mean_of(self, kind: str) -> Tensor:
         """(layers,) the mean over seeds of "norms" or "relative" in each result's last look at the inner loop."""
         looks = [torch.tensor(list(result["probes"][-1][kind].values())) for result in self.results]

@@ -115,6 +115,12 @@ def test_differences_are_paired_by_seed_and_task() -> None:
     torch.testing.assert_close(values, torch.tensor([[10.0, 20.0]], dtype=torch.float64), atol=1e-5, rtol=0)
 
 
+def test_means_of_two_arms_are_those_of_their_common_seeds() -> None:
+    one, other = arm_of([[0.5], [0.2], [0.9]], [0, 1, 2]), arm_of([[0.1], [0.8]], [2, 1])
+    assert one.beside(other).accuracies.flatten().tolist() == pytest.approx([20, 90])
+    assert other.beside(one).seeds == [2, 1] and one.beside(arm_of([[0.4]], [5])).results == ()
+
+
 def test_a_gpu_and_a_cpu_need_a_second_test() -> None:
     gpu, cpu = arm_of([[0.9, 0.9]], [1]), arm_of([[0.1, 0.1]], [1], "x86_64 CPU, 1 thread(s)")
     assert difference(gpu, cpu)[1] == [], "other tasks"
