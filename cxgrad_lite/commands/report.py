@@ -136,9 +136,11 @@ def report(folder: Path, template: str) -> str:
     """The page, with the results in a folder at the places that the template names; what was not run is named."""
     study = Study(folder)
     main, runs = study.main, paper.unique(paper.everything(folder))
-    made = [r for run in runs if run.test_dataset is None and (r := read_result(run, folder)) is not None]
+    at_home = [run for run in runs if run.test_dataset is None and run.dataset == paper.SETTING.dataset]
+    made = [result for run in at_home if (result := read_result(run, folder)) is not None]
     pairs = [("CxGrad", "MAML"), ("CxGrad", "frozen"), ("frozen", "constant"), ("constant", "MAML"), ("CxGrad", "BOIL")]
-    others = [arm.on_cpu_tasks() for arm in (study.stepwise, *study.steps, *study.betas.values())]
+    ablations = [study.stepwise, *study.steps, *study.betas.values()]
+    others = [arm.on_cpu_tasks() for arm in ablations]
     further = [study.one_shot, *study.norms]
     whole, frozen = (main[name].on_cpu_tasks() for name in ("CxGrad", "frozen"))
     maps = {}
@@ -161,7 +163,7 @@ def report(folder: Path, template: str) -> str:
         gap=gap_table([(main[one], main[other]) for one, other in pairs[:4]]),
         layers=layer_table(list(main.values())),
         gamma=gamma_table(
-            [main["CxGrad"], study.usual[0], main["frozen"], *(m["CxGrad"] for m in study.maps.values())]
+            [main["CxGrad"], study.usual[0], main["frozen"], *(m["CxGrad"] for m in study.maps.values()), *ablations]
         ),
         others=accuracy_table([whole, frozen, *others]),
         others_differences=difference_table([(whole, other) for other in others]),

@@ -68,4 +68,5 @@ def verdict(values: Tensor) -> str:
         return "one seed decides nothing"
     if abs(average) > max(over_tasks, over_seeds):
         return "ahead" if average > 0 else "behind"
-    return f"undecided; at most {abs(average) + max(over_tasks, over_seeds):.1f} either way"
+    widest = max(over_tasks, over_seeds)
+    return f"undecided; from {signed(average - widest, 1)} to {signed(average + widest, 1)}"

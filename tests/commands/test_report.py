@@ -86,7 +86,9 @@ def test_findings_on_old_features_are_those_of_the_networks() -> None:
         assert gain.mean < gain.ci95 < 1
         its_old, its_new = nearest[setting, f"CxGrad, {cxgrad}"]
         assert its_old.mean() < old.mean() and f"{its_new.mean():.0f}" == "65"
-        assert f"{old.mean():.0f} % " in findings and f"{its_old.mean():.0f} % " in findings
+        assert f"{old.mean():.0f} %" in findings and f"{its_old.mean():.0f} %" in findings
+        random = next(run["nearest_fresh"] for run in runs if run["setting"] == setting)
+        assert f"{torch.tensor(random).double().mean() / 0.75:.0f} %" in findings
         if setting == small:
             pairs = [nearest[small, f"{method}, α = 0.01"].mean(1).tolist() for method in ("CxGrad", "MAML")]
             (old_1, new_1), (old_2, new_2) = pairs
