@@ -7,7 +7,8 @@ On tasks of the meta-test classes (drawn on a CPU, and so others than those of t
 nor body adapted, with one of them and with both; for CxGrad, how much γ differs between tasks, and accuracy at other γ
 than the task's own. The first form measures the shipped networks, and keeps what its file has of them already. It
 swaps γ between tasks in 300 further ones, too, and asks what it would be worth to choose block 4's γ for each task by
-labelled images. Of MAML's halves it also counts the answers without their offset.
+labelled images, and adapts with the path of γ that is the mean over tasks. Of MAML's halves it also counts the answers
+without their offset.
 """
 
 from __future__ import annotations
@@ -138,6 +139,16 @@ def swap_again(checkpoint: Path) -> dict[str, list[int]]:
 
 
 @torch.no_grad()
+def shared_path(checkpoint: Path) -> list[int]:
+    """Images answered rightly when every task adapts with the same γ in each step, their mean over the tasks."""
+    method, recipe = from_checkpoint(checkpoint)
+    assert isinstance(method, CxGrad)
+    tasks = list(islice(recipe.tasks("test").episodes(TASKS + 1), 1, None))
+    mean = torch.stack([path_of(states(method, support)[1]) for support, _ in tasks]).mean(0)
+    return [right(method, path_at(method, support, mean)[0][-1], query) for support, query in tasks]
+
+
+@torch.no_grad()
 def factors_by_task(checkpoint: Path) -> dict[str, list[list[int]]]:
     """Factor on block 4's own γ → for each task, images answered rightly in each of four batches of queries.
 
@@ -176,6 +187,8 @@ def measure_shipped() -> None:
             runs[recipe.name]["centred"] = centred(checkpoint)
         if "spread" in runs[recipe.name] and "again" not in runs[recipe.name]:
             runs[recipe.name]["again"] = swap_again(checkpoint)
+        if "spread" in runs[recipe.name] and "shared" not in runs[recipe.name]:
+            runs[recipe.name]["shared"] = shared_path(checkpoint)
         if "spread" in runs[recipe.name] and "factors" not in runs[recipe.name]:
             runs[recipe.name]["factors"] = factors_by_task(checkpoint)
         write_json(FILE, about | {"runs": [runs[r.name] for r in recipes if r.name in runs]})

@@ -43,13 +43,15 @@ def variant(name: str, **changes: Any) -> Recipe:
 
 def shipped() -> list[Recipe]:
     """Item 1's runs whose checkpoints come with the package: at the rates that `rates` chose, and at the paper's 0.01;
-    the second seed of CxGrad, in which γ still differed between tasks at the end; and runs on the other maps."""
+    the second seed of CxGrad, in which γ still differed between tasks at the end; runs on the other maps; and the one
+    with three inner steps, in which γ differs most."""
     chosen = {"CxGrad": 0.003, "frozen": 0.003, "constant": 0.003, "MAML": 0.03}
     first = [variant(name, inner_lr=rate) for name, rate in chosen.items()]
     maps = [variant("CxGrad", inner_lr=0.001, poolings=2, seed=seed) for seed in (0, 1)]
     maps += [variant("MAML", inner_lr=0.03, poolings=2), variant("CxGrad", inner_lr=0.003, poolings=4)]
     usual = [variant(name, inner_lr=0.01) for name in ("CxGrad", "MAML")]
-    return [*first, variant("CxGrad", inner_lr=0.003, seed=1), *usual, *maps]
+    three_steps = variant("CxGrad", inner_lr=0.003, inner_steps=3)
+    return [*first, variant("CxGrad", inner_lr=0.003, seed=1), *usual, *maps, three_steps]
 
 
 def searches(name: str, poolings: int, folder: Path) -> list[Recipe]:
