@@ -224,9 +224,7 @@ SCALES = [pytest.param(FEW, id="few"), pytest.param(MANY, id="many", marks=pytes
 @pytest.mark.parametrize("count", SCALES)
 def test_mutated_checkpoints_load_or_are_refused(checkpoint: Path, count: int) -> None:
     data, header, refused = checkpoint.read_bytes(), read_header(checkpoint), []
-    tensors = {
-        name: t.clone() for name, t in load_file(checkpoint).items()
-    }  # some versions map the file, to be changed
+    tensors = {name: t.clone() for name, t in load_file(checkpoint).items()}  # some versions map the file
 
     def load() -> None:
         try:
