@@ -7,12 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.engines import fake_capture
 from torch.optim import Adam
 
 from cxgrad_lite import METHODS
 from cxgrad_lite.training import engines, evaluation, graph, state
 
+pytestmark = pytest.mark.skipif(
+    not hasattr(torch.cuda.CUDAGraph, "register_generator_state"), reason="before torch 2.4: no graph"
+)
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 

@@ -266,8 +266,13 @@ def test_files_that_hide_pythons_modules(tmp_path: Path) -> None:
     assert f"{tmp_path / 'random.py'} is found in place of Python's own module" in shown.stderr
 
 
+def nowhere(path: Path) -> Path:
+    """What `Path.expanduser` does where there is no home; Python 3.10 does not ask ``os.path`` for it."""
+    raise RuntimeError("Could not determine home directory.")
+
+
 def test_no_home_folder(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("CXGRAD_LITE_DATA", raising=False)
-    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it does where there is none
+    monkeypatch.setattr(Path, "expanduser", nowhere)
     assert main(["data", "list"]) == 2
     assert "name a folder for data in CXGRAD_LITE_DATA" in capsys.readouterr().err

@@ -365,7 +365,7 @@ def test_a_forgotten_panel_stops_training(backend: Backend, tasks: TaskSampler) 
 
 def test_two_panels_never_train_the_same_weights(tasks: TaskSampler) -> None:
     method, other = make("MAML", inner_steps=1), make("MAML")
-    first, bystander = (watch_training(m, copy.deepcopy(tasks), LONG, backend="png") for m in (method, other))
+    first, bystander = (watch_training(m, restarted(tasks), LONG, backend="png") for m in (method, other))
     first.start()
     train_until(first, 1)
     second = watch_training(CxGrad(method.net), tasks, LONG, backend="png")
@@ -379,7 +379,7 @@ def test_two_panels_on_one_source_of_tasks_are_told_of(tasks: TaskSampler) -> No
     with pytest.warns(UserWarning, match="another panel draws from the same tasks: each gets a part of the stream"):
         second = watch_training(make("MAML"), tasks, LONG, backend="png")
     first.close()
-    third = watch_training(make("MAML"), copy.deepcopy(tasks), LONG, backend="png")
+    third = watch_training(make("MAML"), restarted(tasks), LONG, backend="png")
     for panel in (second, third):
         panel.close()
 
