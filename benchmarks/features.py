@@ -60,7 +60,7 @@ def defines(node: ast.stmt) -> bool:
 
 
 def rounded(values: Tensor, digits: int = 4) -> Any:
-    return json.loads(json.dumps(values.double().tolist()), parse_float=lambda text: round(float(text), digits))
+    return values.double().round(decimals=digits).tolist()
 
 
 def counts(accuracies: Tensor) -> list[Any]:

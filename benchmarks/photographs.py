@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
 from itertools import islice
@@ -172,6 +172,13 @@ def change(counts: dict[str, list[int]], name: str) -> tuple[float, float]:
     return difference.mean().item(), 1.96 * difference.std().item() / len(difference) ** 0.5
 
 
+OF_CONTEXTS: dict[str, Callable[[Path], Any]] = {
+    "again": swap_again,
+    "shared": shared_path,
+    "factors": factors_by_task,
+}
+
+
 def measure_shipped() -> None:
     """Write the numbers of the shipped networks, one after the other; a stopped run goes on where it was."""
     recipes = paper.shipped()
@@ -183,14 +190,11 @@ def measure_shipped() -> None:
         checkpoint = PRETRAINED / f"{recipe.name}.safetensors"
         if recipe.name not in runs:
             runs[recipe.name] = measure(checkpoint, SINGLE if recipe == recipes[0] else ())
-        if recipe.method == "MAML" and "centred" not in runs[recipe.name]:
-            runs[recipe.name]["centred"] = centred(checkpoint)
-        if "spread" in runs[recipe.name] and "again" not in runs[recipe.name]:
-            runs[recipe.name]["again"] = swap_again(checkpoint)
-        if "spread" in runs[recipe.name] and "shared" not in runs[recipe.name]:
-            runs[recipe.name]["shared"] = shared_path(checkpoint)
-        if "spread" in runs[recipe.name] and "factors" not in runs[recipe.name]:
-            runs[recipe.name]["factors"] = factors_by_task(checkpoint)
+        run = runs[recipe.name]
+        further = {"centred": centred} if recipe.method == "MAML" else OF_CONTEXTS if "spread" in run else {}
+        for what, measurement in further.items():
+            if what not in run:
+                run[what] = measurement(checkpoint)
         write_json(FILE, about | {"runs": [runs[r.name] for r in recipes if r.name in runs]})
 
 

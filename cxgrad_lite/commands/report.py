@@ -57,12 +57,17 @@ def gamma_table(arms: Sequence[Arm]) -> str:
     return table(["runs", "map", "seed", "iteration", "γ₁", "γ₂", "γ₃", "γ₄", "largest spread over tasks"], rows)
 
 
+def common_seeds(pair: tuple[Arm, Arm]) -> tuple[Arm, Arm]:
+    """Both arms, with the seeds that both have."""
+    one, other = pair
+    return one.beside(other), other.beside(one)
+
+
 def gap_table(pairs: Sequence[tuple[Arm, Arm]]) -> str:
     """How far ahead one was of the other during training: validation accuracy, mean over the seeds that both have."""
     rows: list[Row] = []
     shown: list[int] = []
-    alike = [(one.beside(other), other.beside(one)) for one, other in pairs]
-    for pair in (pair for pair in alike if pair[0].results):
+    for pair in (pair for pair in map(common_seeds, pairs) if pair[0].results):
         one, other = (arm.validation() for arm in pair)
         shown = shown or [n for n in one if n in other]
         rows.append([f"{pair[0].title} − {pair[1].title}", *(signed(one[n] - other[n], 1) for n in shown)])
@@ -96,10 +101,9 @@ def beside_the_paper(study: Study) -> str:
 
 def figures(study: Study) -> list[Row]:
     """Figures 2 and 3 as statements that hold here, or do not: at several rates and on several maps."""
-    pairs = {"4×4 map": (study.main["MAML"], study.main["CxGrad"]), "4×4, α = 0.01": tuple(reversed(study.usual))}
+    pairs = {"4×4 map": (study.main["MAML"], study.main["CxGrad"]), "4×4, α = 0.01": (study.usual[1], study.usual[0])}
     pairs |= {f"{size}×{size}": (arms["MAML"], arms["CxGrad"]) for size, arms in study.maps.items()}
-    pairs = {where: (one.beside(other), other.beside(one)) for where, (one, other) in pairs.items()}
-    seen = {where: pair for where, pair in pairs.items() if pair[0].results}
+    seen = {where: pair for where, both in pairs.items() if (pair := common_seeds(both))[0].results}
     norms = {where: [arm.mean_of("norms").tolist() for arm in pair] for where, pair in seen.items()}
     similar = {where: [arm.mean_cka("block 4") for arm in pair] for where, pair in seen.items()}
     seeds = ", ".join(str(len(pair[0].results)) for pair in seen.values())

@@ -177,7 +177,7 @@ class PlotlySurface:
         others = [name for name, traces in new.items() if kinds(traces) != kinds(self.shown[name])]
         changes: dict[int, dict[str, Any]] = {}
         places = {trace.uid: i for i, trace in enumerate(self.widget.data)}
-        for name in set(new) - set(others):
+        for name in (name for name in new if name not in others):
             for old, before, after in zip(self.traces[name], self.shown[name], new[name]):
                 changes |= {} if before == after else {places[old.uid]: leaves(after)}
         titles = {f"annotations[{i}].text": content.title or " " for i, content in enumerate(contents.values())}
